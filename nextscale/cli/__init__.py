@@ -1,0 +1,1 @@
+"""The commands: parse, call, print. One file a group of commands, imported when it is called."""

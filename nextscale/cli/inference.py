@@ -1,0 +1,140 @@
+"""What the commands share that run a finished model: its options, its loading, and their output."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from nextscale.cli.options import Parser, add_config
+from nextscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from nextscale.pipeline import Pipeline
+
+
+def add_model_arguments(parser: Parser) -> None:
+    """Adds which model runs, and where; the command adds what it runs on."""
+    add_config(parser)
+    parser.add_argument(
+        "model",
+        type=str,
+        help="name (see `nextscale models`), checkpoint directory, or owner/repo on the hub",
+    )
+
+
+def add_running_arguments(parser: Parser) -> None:
+    """Adds how the model runs and where its pictures go."""
+    parser.add_argument("--batch", type=int, default=25, help="pictures at once")
+    parser.add_argument("--device", type=str, default="cpu", help="as torch names it")
+    parser.add_argument("--out", type=str, default="outputs", help="directory")
+
+
+def check_at_least(least: int, **values: int | None) -> None:
+    """Raises UsageError naming the first option that is given and too small."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} is {value}; it must be at least {least}")
+
+
+def load_model(name: str, device: str) -> "Pipeline":
+    """Loads a model onto a device. Raises UsageError if either cannot be had."""
+    import torch
+
+    from nextscale.checkpoint import load
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # the latter: torch was built without it
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise UsageError(
+            f"device {device!r} cannot be used ({reason}); give cpu, or a device that torch finds"
+        ) from error
+    return load(name, device=device)
+
+
+class Output:
+    """A directory made with the first file that is written into it; every file appears whole.
+
+    Files of the same name are replaced, others left alone.
+
+    Raises:
+        UsageError: here or in writing, if the directory cannot be made or written to.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = Path(directory)
+        present = self.directory.absolute()
+        while not present.exists():
+            present = present.parent
+        if not present.is_dir():
+            raise UsageError(f"{present} is a file; give another --out directory")
+        if not os.access(present, os.W_OK):
+            raise UsageError(f"{present} cannot be written to; give another --out directory")
+
+    def write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
+        """Writes a file beside its place and renames it."""
+        place = self.directory / name
+        beside = self.directory / f".{name}.tmp-{os.getpid()}"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            try:
+                with beside.open("wb") as file:
+                    write(file)
+                beside.replace(place)
+            finally:
+                beside.unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(f"{place} cannot be written ({error.strerror or error})") from error
+
+    def picture(self, name: str, picture: "Image.Image") -> None:
+        """Writes a PNG."""
+        self.write(name, lambda file: picture.save(file, format="PNG"))
+
+    def animation(self, name: str, frames: Sequence["Image.Image"]) -> None:
+        """Writes a GIF."""
+        from nextscale.pictures import write_animation
+
+        self.write(name, lambda file: write_animation(file, frames))
+
+    def table(self, name: str, values: Any) -> None:
+        """Writes JSON."""
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        self.write(name, lambda file: file.write(text.encode()))
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows a bar with images/s and time left on stderr; gives a function that counts images."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.3g} images/s")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda images: bar.advance(task, images)

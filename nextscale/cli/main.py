@@ -1,0 +1,80 @@
+"""`nextscale COMMAND`: finds the command, imports its file alone, makes errors one line."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from nextscale.cli.options import Stop, parser_for
+from nextscale.errors import UsageError
+
+# Command: (file in this folder, what it does). Two words where a command has parts.
+COMMANDS = {
+    "sample": ("sample", "draw images with a model"),
+    "reconstruct": ("reconstruct", "encode and decode pictures, or show them scale by scale"),
+    "train tokenizer": ("train_tokenizer", "train a tokenizer, the first stage"),
+    "train var": ("train_var", "train a transformer, the second stage"),
+    "convert": ("convert", "make a checkpoint of released or published weights"),
+    "models": ("models", "list the models that can be loaded by name"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code: 0, 2 at bad input, 128 + signal if interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        return run(words)
+    except Stop as stop:
+        return stop.code
+    except UsageError as error:
+        if debug:
+            raise
+        print(f"nextscale: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, as a shell expects of a writer whose reader left
+    except KeyboardInterrupt:
+        print("nextscale: interrupted", file=sys.stderr)
+        return 130
+
+
+def run(words: list[str]) -> int:
+    """Runs the command that the words begin with."""
+    if words[:1] == ["--version"]:
+        from importlib import metadata
+
+        print(metadata.version("nextscale"))
+        return 0
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in COMMANDS:
+            file, what = COMMANDS[name]
+            module = importlib.import_module(f"nextscale.cli.{file}")
+            parser = parser_for(f"nextscale {name}", what)
+            module.add_arguments(parser)
+            return module.run(parser.parse(words[count:])) or 0
+    known = ", ".join(COMMANDS)
+    raise UsageError(f"unknown command {' '.join(words[:2])!r}; known: {known}")
+
+
+def overview() -> str:
+    """The help of the whole program."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: nextscale COMMAND [options]",
+            "",
+            "Next-scale visual autoregressive generation (VAR, arXiv 2404.02905).",
+            "",
+            *lines,
+            "",
+            "nextscale COMMAND --help tells a command's options; --version, --debug (tracebacks).",
+        ]
+    )

@@ -1,0 +1,154 @@
+"""Turns configuration dataclasses into options and parsed options back into dataclasses.
+
+Options are dashed, lists take spaces, switches take no value, `--config` reads YAML.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace
+
+from nextscale.config.model import build
+from nextscale.errors import UsageError
+from nextscale.scales import Scales
+
+T = TypeVar("T")
+
+
+class Stop(Exception):
+    """The parser has answered by itself, as with `--help`."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Parser(ArgumentParser):
+    """A jsonargparse parser whose errors are one line.
+
+    Attributes:
+        presets: defaults by the name that `--preset` takes.
+    """
+
+    presets: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+
+    def parse(self, words: Sequence[str]) -> Namespace:
+        """Parses words. Raises UsageError at a bad one and Stop behind `--help`."""
+        self.take_preset(words)
+        try:
+            return self.parse_args(list(words))
+        except ArgumentError as error:
+            message = " ".join(str(error).split())
+            raise UsageError(f"{message}; `{self.prog} --help` tells the options") from None
+        except SystemExit as stop:
+            raise Stop(int(stop.code or 0)) from None
+
+    def take_preset(self, words: Sequence[str]) -> None:
+        """Makes the fields of a preset the defaults, which files and options override."""
+        for word, following in zip(words, [*words, ""][1:], strict=True):
+            option, _, value = word.partition("=")
+            if option == "--preset":
+                name = value or following
+                if name not in self.presets:
+                    known = ", ".join(self.presets)
+                    raise UsageError(f"unknown preset {name!r}; known: {known}")
+                self.set_defaults(dict(self.presets[name]))
+
+
+def parser_for(name: str, what: str) -> Parser:
+    """An empty parser of a command."""
+    return Parser(prog=name, description=what, exit_on_error=False, allow_abbrev=False)
+
+
+def add_config(parser: Parser) -> None:
+    """Lets a command read options from YAML files; what follows on the line overrides them."""
+    parser.add_argument("--config", action="config", help="YAML file of options")
+
+
+def add_dataclass(parser: Parser, kind: type, prefix: str = "") -> None:
+    """Adds an option for every field of a dataclass; nested ones become dotted."""
+    told = told_attributes(kind)
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        hint, name = hints[item.name], prefix + item.name
+        if is_dataclass(hint):
+            add_dataclass(parser, hint, f"{name}.")  # pyright: ignore[reportArgumentType]
+            continue
+        default = default_of(item)
+        option = "--" + name.replace("_", "-")
+        text = told.get(item.name, "").replace("%", "%%") + f" [{show(default)}]"
+        if hint is bool:
+            action = ActionYesNo(no_prefix="no-") if default else "store_true"
+            parser.add_argument(option, action=action, default=default, help=text)
+        elif hint == Scales or get_origin(hint) is tuple:
+            parser.add_argument(
+                option, nargs="+", type=element_of(hint), default=list(default), help=text
+            )
+        else:
+            parser.add_argument(option, type=hint, default=default, help=text)
+
+
+def from_options(kind: type[T], options: Namespace) -> T:
+    """The dataclass that parsed options describe. Raises UsageError as the dataclass does."""
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for item in fields(kind):  # pyright: ignore[reportArgumentType]
+        hint, value = hints[item.name], options[item.name]
+        if is_dataclass(hint):
+            value = from_options(hint, value)  # pyright: ignore[reportArgumentType]
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[item.name] = value
+    return build(kind, values, kind.__name__)
+
+
+def default_of(item: Field[Any]) -> Any:
+    """A field's default value."""
+    return item.default_factory() if item.default_factory is not MISSING else item.default
+
+
+def element_of(hint: Any) -> Any:
+    """What converts one entry of a list option."""
+    if hint == Scales:
+        return scale_entry
+    element = get_args(hint)[0]
+    return {int: int, float: float}.get(element, str)
+
+
+def scale_entry(value: Any) -> Any:
+    """One scale: a side, `HxW`, or a pair from YAML; `parse_scales` checks it later."""
+    return value
+
+
+def told_attributes(kind: type) -> dict[str, str]:
+    """What the docstrings of a dataclass and its parents tell of each attribute."""
+    told: dict[str, str] = {}
+    for parent in reversed(kind.__mro__):
+        for names, text in attribute_entries(parent.__doc__ or ""):
+            told |= {name.strip(): text for name in names.split(",")}
+    return told
+
+
+def attribute_entries(docstring: str) -> Iterator[tuple[str, str]]:
+    """Names and text of every entry under `Attributes:`."""
+    _, _, section = docstring.partition("Attributes:")
+    for match in re.finditer(r"^ {8}(\w[\w, ]*): (.*(?:\n {12}.*)*)", section, re.MULTILINE):
+        yield match[1], " ".join(match[2].split())
+
+
+def show(default: Any) -> str:
+    """A default as it stands in the help."""
+    if isinstance(default, list | tuple):
+        return " ".join("x".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in default)
+    if default is None or default == "":
+        return "none"
+    return str(default)
+
+
+def tell(line: str) -> None:
+    """A line for the person at the terminal, beside what the command writes."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,154 @@
+"""`nextscale reconstruct`: encodes and decodes pictures and tells how much is lost."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+from nextscale.cli.inference import (
+    Output,
+    add_model_arguments,
+    add_running_arguments,
+    check_at_least,
+    load_model,
+    progress,
+)
+from nextscale.cli.options import Parser, tell
+from nextscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SHEET_SHOWN = 200  # pictures of the sheet
+SHEET_COLUMNS = 10
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_model_arguments(parser)
+    parser.add_argument("images", type=str, nargs="+", help="files, or folders of them")
+    parser.add_argument(
+        "--pyramid",
+        action="store_true",
+        help="also each picture beside its reconstructions after every scale",
+    )
+    add_running_arguments(parser)
+
+
+def run(options: Namespace) -> int:
+    """Reconstructs pictures and writes them."""
+    check_at_least(1, batch=options.batch)
+    output = Output(options.out)
+    paths = find_images(options.images)
+    pipe = load_model(options.model, options.device)
+    config = pipe.tokenizer.config
+    originals = read_images(paths, config.image_channels, config.image_size)
+    names = unique_names(paths)
+
+    pairs: list[tuple[Image.Image, Image.Image]] = []  # those shown in the sheet
+    losses = []
+    with progress("reconstructing", len(originals)) as advance:
+        for start in range(0, len(originals), options.batch):
+            part = slice(start, start + options.batch)
+            for name, original, decoded in zip(
+                names[part], originals[part], pipe.reconstruct(originals[part]), strict=True
+            ):
+                output.picture(f"{name}-reconstruction.png", decoded)
+                if options.pyramid:
+                    output.picture(f"{name}-pyramid.png", row(original, pipe.pyramid(original)))
+                losses.append(psnr(original, decoded))
+                if len(pairs) < SHEET_SHOWN:
+                    pairs.append((original, decoded))
+                advance(1)
+
+    output.picture("sheet.png", sheet(pairs))
+    if len(pairs) < len(originals):
+        tell(f"the sheet shows the first {len(pairs)} of {len(originals)} pictures")
+    width = max(map(len, names))
+    for name, loss in zip(names, losses, strict=True):
+        print(f"{name:<{width}}  {loss:.2f} dB")
+    mean = sum(losses) / len(losses)
+    print(f"{len(names)} pictures, mean PSNR {mean:.2f} dB; see {output.directory}")
+    return 0
+
+
+def find_images(given: Iterable[str]) -> list[Path]:
+    """Files as given, and those in folders by name. Raises UsageError where there are none."""
+    from nextscale.data.folder import EXTENSIONS, image_files
+
+    paths = []
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            try:
+                inside = sorted(path / below for below, _ in image_files(path))
+            except OSError as error:
+                raise UsageError(f"{error.filename} cannot be listed ({error.strerror})") from error
+            if not inside:
+                known = " ".join(extension[1:] for extension in EXTENSIONS)
+                raise UsageError(f"{path} holds no images; known are {known}")
+            paths += inside
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise UsageError(f"there is no {path}; give image files or folders of them")
+    return paths
+
+
+def read_images(paths: Sequence[Path], channels: int, size: tuple[int, int]) -> list["Image.Image"]:
+    """Pictures resized and cropped to (height, width). Raises UsageError at an unreadable file."""
+    from nextscale.data.folder import FORMATS, decode
+    from nextscale.pipeline import crop_to
+
+    pictures = []
+    for path in paths:
+        try:
+            pictures.append(crop_to(decode(path, channels), *size))
+        except MemoryError:
+            raise  # the machine's fault, not the file's
+        except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
+            reason = " ".join(str(error).split())
+            raise UsageError(
+                f"{path} cannot be read ({reason}); mend it or leave it out; known formats are "
+                f"{', '.join(FORMATS)}"
+            ) from error
+    return pictures
+
+
+def unique_names(paths: Iterable[Path]) -> list[str]:
+    """File names without ending; where they meet, the later ones are numbered."""
+    names: dict[str, None] = {}  # an ordered set
+    for path in paths:
+        name, number = path.stem, 2
+        while name in names:
+            name, number = f"{path.stem}-{number}", number + 1
+        names[name] = None
+    return list(names)
+
+
+def psnr(original: "Image.Image", decoded: "Image.Image") -> float:
+    """Peak signal-to-noise ratio in dB of two 8-bit pictures; infinite if they are equal."""
+    import numpy as np
+
+    difference = np.asarray(original, np.float64) - np.asarray(decoded, np.float64)
+    error = float(np.mean(np.square(difference / 255)))
+    return -10 * math.log10(error) if error else math.inf
+
+
+def row(original: "Image.Image", decoded: Sequence["Image.Image"]) -> "Image.Image":
+    """The picture, then what each further scale makes of it."""
+    from nextscale.pictures import grid
+
+    return grid([[original, *decoded]])
+
+
+def sheet(pairs: Sequence[tuple["Image.Image", "Image.Image"]]) -> "Image.Image":
+    """Rows of pictures, each over the row of their reconstructions."""
+    from nextscale.pictures import grid
+
+    rows = []
+    for start in range(0, len(pairs), SHEET_COLUMNS):
+        rows += zip(*pairs[start : start + SHEET_COLUMNS], strict=True)
+    return grid(rows)

@@ -1,0 +1,239 @@
+"""`nextscale sample`: draws images, each with its own seed, and records what repeats them."""
+
+import random
+import re
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ActionYesNo, Namespace
+
+from nextscale.cli.inference import (
+    Output,
+    add_model_arguments,
+    add_running_arguments,
+    check_at_least,
+    load_model,
+    progress,
+)
+from nextscale.cli.options import Parser, tell
+from nextscale.config.model import ModelConfig
+from nextscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from nextscale.pipeline import Pipeline
+
+SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth")
+MANY_CLASSES = 16  # of models with more, a few are drawn unless labels or a count are given
+A_FEW = 8
+LARGEST_SEED = 2**63 - 1
+GRID_SHOWN = 400  # pictures of a grid, which is held in memory
+GRID_COLUMNS = 20  # at most, unless given
+LABEL_SHOWN = 40  # characters of a label in a file's name
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_model_arguments(parser)
+    add = parser.add_argument
+    add("--labels", type=str, nargs="+", help="numbers, names or none [all classes in turn]")
+    add("--count", type=int, help="images, spread evenly over the labels [one a label]")
+    add("--seed", type=int, default=0, help="image i is drawn with seed + i")
+    group = parser.add_argument_group("how to draw [as the model's configuration says]")
+    add = group.add_argument
+    add("--cfg", type=float, help="strength of classifier-free guidance, 0 is off")
+    add("--guidance", choices=("linear", "constant", "off"), help="how it runs over the scales")
+    add("--temperature", type=float, help="logits are divided by it")
+    add("--top-k", type=int, help="draw from the k likeliest codes, 0 is off")
+    add("--top-p", type=float, help="draw from the likeliest codes of probability p, 0 is off")
+    add("--smooth", action=ActionYesNo(no_prefix="no-"), default=None, help="average codes")
+    group = parser.add_argument_group("what to write")
+    add = group.add_argument
+    add("--grow", action="store_true", help="also growing.gif, the grid after every scale")
+    add("--grid-columns", type=int, help="of the grid [one label a row]")
+    add_running_arguments(parser)
+
+
+def run(options: Namespace) -> int:
+    """Draws images and writes them."""
+    check_at_least(1, count=options.count, batch=options.batch, grid_columns=options.grid_columns)
+    check_at_least(0, seed=options.seed)
+    output = Output(options.out)
+    pipe = load_model(options.model, options.device)
+    labels = choose_labels(pipe, options.labels, options.count, options.seed)
+    if options.seed + len(labels) - 1 > LARGEST_SEED:
+        raise UsageError(f"--seed is {options.seed}; seed + index may reach {LARGEST_SEED}")
+    given = {name: options[name] for name in SAMPLING if options[name] is not None}
+    sampling = {**vars(pipe.config.sampling), **given}
+    names = [file_name(pipe.config, i, label) for i, label in enumerate(labels)]
+
+    shown = min(len(labels), GRID_SHOWN)
+    pictures: list[Image.Image] = []  # those shown in the grid
+    growth: list[list[Image.Image]] = [[] for _ in pipe.tokenizer.config.scales]
+    seconds = 0.0
+    with progress("drawing", len(labels)) as advance:
+        for start in range(0, len(labels), options.batch):  # fixed chunks of consecutive indices
+            part = range(start, min(start + options.batch, len(labels)))
+            begin = time.perf_counter()
+            grown = draw(pipe, labels, part, options.seed, sampling, options.grow)
+            seconds += time.perf_counter() - begin
+            for i, picture in zip(part, grown[-1], strict=True):
+                output.picture(names[i], picture)
+            kept = max(0, shown - start)
+            pictures += grown[-1][:kept]
+            if options.grow:
+                for frame, more in zip(growth, grown, strict=True):
+                    frame += more[:kept]
+            advance(len(part))
+
+    rows = grid_rows(labels[:shown], options.grid_columns)
+    write_grids(output, rows, pictures, growth if options.grow else [])
+    output.table("samples.json", record(pipe, options, sampling, labels, names))
+    if shown < len(labels):
+        tell(f"the grid shows the first {shown} of {len(labels)} images")
+    print(f"{speed(pipe, sampling, options.grow, len(labels), seconds)}; see {output.directory}")
+    return 0
+
+
+def choose_labels(
+    pipe: "Pipeline", given: Sequence[str] | None, count: int | None, seed: int
+) -> list[int]:
+    """Number of the class of every image; the number of classes means none.
+
+    Image i has the label i of an endless turn, so it does not depend on the count. Without labels
+    the turn goes through all classes, in an order drawn by the seed where they are many.
+
+    Raises:
+        UsageError: at a label that the model does not know.
+    """
+    classes = pipe.model.config.classes
+    if given is None:
+        turn = list(range(classes)) if classes else [classes]
+        if classes > MANY_CLASSES:
+            random.Random(seed).shuffle(turn)
+            count = count or A_FEW
+    else:
+        wanted = [None if label.lower() == "none" else label for label in given]
+        turn = pipe.label_numbers(wanted).tolist()
+        for label, number in zip(wanted, turn, strict=True):
+            if number == classes and label is not None:
+                allowed = f"0 to {classes - 1} and none" if classes else "only none (no classes)"
+                raise UsageError(f"label {label} is out of range; the model knows {allowed}")
+    return [turn[i % len(turn)] for i in range(count or len(turn))]
+
+
+def draw(
+    pipe: "Pipeline",
+    labels: Sequence[int],
+    part: range,
+    seed: int,
+    sampling: dict[str, Any],
+    grow: bool,
+) -> list[list["Image.Image"]]:
+    """One chunk of images after every scale, or only after the last."""
+    from nextscale.pipeline import to_pictures
+
+    grown, state = [], None
+    chosen = [labels[i] for i in part]
+    for state in pipe.states(chosen, seeds=[seed + i for i in part], **sampling):
+        if grow:
+            grown.append(to_pictures(state.image()))
+    assert state is not None
+    return grown or [to_pictures(state.image())]
+
+
+def grid_rows(labels: Sequence[int], columns: int | None) -> list[list[int]]:
+    """Which image stands where, sorted by label; with several images a label each begins a row."""
+    from nextscale.pictures import square
+
+    groups = [
+        [i for i, other in enumerate(labels) if other == label] for label in sorted(set(labels))
+    ]
+    most = max(map(len, groups))
+    if most == 1 or len(groups) == 1:
+        groups = [[i for group in groups for i in group]]
+        columns = columns or square(len(labels))
+    columns = columns or min(most, GRID_COLUMNS)
+    return [group[j : j + columns] for group in groups for j in range(0, len(group), columns)]
+
+
+def write_grids(
+    output: Output,
+    rows: list[list[int]],
+    pictures: Sequence["Image.Image"],
+    growth: Sequence[Sequence["Image.Image"]],
+) -> None:
+    """Writes `grid.png`, and `growing.gif` if pictures after every scale are given."""
+    from nextscale.pictures import grid
+
+    output.picture("grid.png", grid([[pictures[i] for i in row] for row in rows]))
+    if growth:
+        frames = [grid([[frame[i] for i in row] for row in rows]) for frame in growth]
+        output.animation("growing.gif", frames)
+
+
+def file_name(config: ModelConfig, index: int, label: int) -> str:
+    """`0003-Ankle-boot.png`; the number where classes have no names."""
+    name = re.sub(r"\W+", "-", label_name(config, label)).strip("-")[:LABEL_SHOWN].rstrip("-")
+    return f"{index:04d}-{name or label}.png"
+
+
+def label_name(config: ModelConfig, label: int) -> str:
+    """What a user calls a class."""
+    assert config.model is not None
+    if label == config.model.classes:
+        return "none"
+    return config.labels[label] if label < len(config.labels) else str(label)
+
+
+def record(
+    pipe: "Pipeline",
+    options: Namespace,
+    sampling: dict[str, Any],
+    labels: Sequence[int],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """All that repeats the draw, bit for bit on a machine of the same kind."""
+    from importlib import metadata
+
+    import torch
+
+    from nextscale.checkpoint import tokenizer_hash
+
+    return {
+        "model": options.model,
+        "tokenizer_hash": pipe.config.tokenizer_hash,
+        "transformer_hash": tokenizer_hash(pipe.model.state_dict()),  # as loaded
+        "versions": {"nextscale": metadata.version("nextscale"), "torch": torch.__version__},
+        "device": options.device,
+        "seed": options.seed,
+        "batch": options.batch,
+        "sampling": sampling,
+        "images": [
+            {
+                "file": name,
+                "label": None if label == pipe.model.config.classes else label,
+                "name": label_name(pipe.config, label),
+                "seed": options.seed + i,
+            }
+            for i, (label, name) in enumerate(zip(labels, names, strict=True))
+        ],
+    }
+
+
+def speed(
+    pipe: "Pipeline", sampling: dict[str, Any], grow: bool, images: int, seconds: float
+) -> str:
+    """Images/s and FLOP/s of drawing, beside what the device's matrix product reaches."""
+    from nextscale.complexity import PEAK_PRODUCTS, drawing_flops, measure_peak
+
+    guided = sampling["cfg"] != 0 and sampling["guidance"] != "off"
+    decodes = len(pipe.tokenizer.config.scales) if grow else 1
+    rate = images * drawing_flops(pipe.config, guided, decodes) / seconds
+    peak = measure_peak(pipe.device, products=PEAK_PRODUCTS[1:])  # takes a fifth of a second
+    return (
+        f"{images} images in {seconds:.1f} s, {images / seconds:.3g} images/s, "
+        f"{rate / 1e9:.3g} GFLOP/s, {rate / peak:.0%} of the fp32 matrix-product peak"
+    )

@@ -1,0 +1,33 @@
+"""`nextscale train tokenizer`."""
+
+from jsonargparse import Namespace
+
+from nextscale.cli.options import Parser, from_options
+from nextscale.cli.training import add_training_arguments, check_run, finish
+from nextscale.config.presets import TOKENIZERS
+from nextscale.config.run import TokenizerTraining
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_training_arguments(parser, TokenizerTraining, TOKENIZERS, "tokenizer")
+
+
+def run(options: Namespace) -> int:
+    """Trains a tokenizer as the options say."""
+    config = from_options(TokenizerTraining, options)
+    check_run(config)
+    from nextscale.data.source import open_data
+    from nextscale.training.loop import Run, start_accelerator
+    from nextscale.training.start import start_tokenizer
+    from nextscale.training.tokenizer import TokenizerStage
+
+    config, start, notes = start_tokenizer(config)
+    architecture = config.tokenizer
+    training, validation = open_data(
+        config.data, architecture.image_size, architecture.image_channels, config.seed
+    )
+    stage = TokenizerStage(config, start)
+    stage.notes += notes
+    accelerator = start_accelerator(config)
+    return finish(Run(config, stage, training, validation, accelerator).train)

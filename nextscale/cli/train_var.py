@@ -1,0 +1,64 @@
+"""`nextscale train var`."""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from nextscale.cli.options import Parser, from_options, tell
+from nextscale.cli.training import add_training_arguments, check_run, finish
+from nextscale.config.presets import TRANSFORMERS
+from nextscale.config.run import VarTraining
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_training_arguments(parser, VarTraining, TRANSFORMERS, "model")
+
+
+def run(options: Namespace) -> int:
+    """Trains a transformer as the options say."""
+    config = from_options(VarTraining, options)
+    check_run(config)
+    from nextscale.data.order import steps_in_epoch
+    from nextscale.data.source import open_data
+    from nextscale.data.tokens import cache_tokens
+    from nextscale.training.loop import Run, start_accelerator
+    from nextscale.training.start import load_tokenizer, start_var
+    from nextscale.training.state import RunDirectory
+    from nextscale.training.var import VarStage
+
+    tokenizer, notes = load_tokenizer(config)
+    architecture = tokenizer.tokenizer.config
+    training, validation = open_data(
+        config.data, architecture.image_size, architecture.image_channels, config.seed
+    )
+    config, model, costs = start_var(config, architecture, classes=len(training.names))
+    RunDirectory(Path(config.out), writes=False).check(VarStage.command, config)
+    steps_in_epoch(len(training), config.batch_size)  # both fail before hours of encoding
+    accelerator = start_accelerator(config)
+    if config.cache_tokens:
+        directory = Path(config.cache or Path(config.out).parent / "tokens")
+        tokenizer.to(accelerator.device)
+        training, validation = (
+            cache_tokens(
+                tokenizer.tokenizer,
+                tokenizer.config.tokenizer_hash,
+                source,
+                copies,
+                directory,
+                rank=accelerator.process_index,
+                processes=accelerator.num_processes,
+                wait=accelerator.wait_for_everyone,
+                tell=tell_progress,
+            )
+            for source, copies in ((training, config.cache_tokens), (validation, 1))
+        )
+    stage = VarStage(config, training.names, tokenizer, model)
+    stage.notes += notes + costs
+    return finish(Run(config, stage, training, validation, accelerator).train)
+
+
+def tell_progress(done: int, total: int) -> None:
+    """A line now and then while tokens are encoded."""
+    if done % 40 == 0 or done == total:
+        tell(f"encoding tokens: {done} of {total} chunks")

@@ -1,0 +1,50 @@
+"""What the commands of both training stages share: options of a run, and how one ends."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from nextscale.cli.options import Parser, add_config, add_dataclass, tell
+from nextscale.config.run import TrainingConfig
+from nextscale.errors import UsageError
+
+
+def add_training_arguments(parser: Parser, kind: type, presets: Mapping[str, Any], at: str) -> None:
+    """Adds the options of a training.
+
+    Args:
+        kind: the run's dataclass.
+        presets: architectures by name, whose fields `--preset` puts at `at`.
+    """
+    add_config(parser)
+    parser.add_argument("--preset", help=f"start from an architecture: {', '.join(presets)}")
+    parser.presets = {
+        name: {f"{at}.{field}": as_option(value) for field, value in asdict(preset).items()}
+        for name, preset in presets.items()
+    }
+    add_dataclass(parser, kind)
+
+
+def as_option(value: Any) -> Any:
+    """A field's value as the parser holds it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def check_run(config: TrainingConfig) -> None:
+    """Raises UsageError unless the run has a directory to write to."""
+    if not config.out:
+        raise UsageError("a run needs a directory; give --out DIRECTORY")
+
+
+def finish(train: Callable[[], Any]) -> int:
+    """Trains and tells where the model is; returns 128 + signal where the run was interrupted."""
+    from nextscale.training.loop import Interrupted
+
+    try:
+        final = train()
+    except Interrupted as stop:
+        number = int(stop.args[0])
+        tell(f"nextscale: stopped by signal {number} and saved; add --resume to continue")
+        return 128 + number
+    tell(f"the model is in {final}")
+    return 0

@@ -1,0 +1,231 @@
+"""The architecture of a tokenizer and of a transformer, and the defaults of sampling.
+
+Every default of the project's networks lives here. Released values are those of arXiv 2404.02905.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar
+
+from nextscale.errors import UsageError
+from nextscale.scales import Scale, Scales, describe, parse_scales
+
+T = TypeVar("T")
+
+RELEASED_256 = (
+    (1, 1),
+    (2, 2),
+    (3, 3),
+    (4, 4),
+    (5, 5),
+    (6, 6),
+    (8, 8),
+    (10, 10),
+    (13, 13),
+    (16, 16),
+)
+RELEASED_512 = (
+    (1, 1),
+    (2, 2),
+    (3, 3),
+    (4, 4),
+    (6, 6),
+    (9, 9),
+    (13, 13),
+    (18, 18),
+    (24, 24),
+    (32, 32),
+)
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """A multi-scale VQ tokenizer (VAR Sec. 3.2); the defaults are the released one at 256 pixels.
+
+    Attributes:
+        scales: the pyramid, coarse to fine; the last is the size of the feature map.
+        image_channels: 1 or 3.
+        width: channels at full resolution.
+        multipliers: width of each level over `width`; each further level halves the resolution.
+        blocks: residual blocks a level in the encoder; the decoder has one more.
+        attention: self-attention at the lowest resolution, after each block there.
+        groups: groups of every group norm.
+        latent: C, channels of the feature map and of a code.
+        codes: V.
+        phi: how the K scales share the convolutions φ: `partial` (`phi_count` of them, the nearest
+            is taken), `shared` (one) or `each` (one a scale).
+        phi_count: number of φ when they are shared in part.
+        phi_ratio: φ(x) = (1 - ratio) x + ratio conv(x).
+        z_norm: choose codes by cosine similarity instead of squared distance.
+        commitment: β, weight of the commitment term.
+    """
+
+    scales: Scales = RELEASED_256
+    image_channels: int = 3
+    width: int = 160
+    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    blocks: int = 2
+    attention: bool = True
+    groups: int = 32
+    latent: int = 32
+    codes: int = 4096
+    phi: Literal["partial", "shared", "each"] = "partial"
+    phi_count: int = 4
+    phi_ratio: float = 0.5
+    z_norm: bool = False
+    commitment: float = 0.25
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", parse_scales(self.scales))
+        object.__setattr__(self, "multipliers", tuple(int(m) for m in self.multipliers))
+        if self.image_channels not in (1, 3):
+            raise UsageError(f"image_channels is {self.image_channels}; it can be 1 or 3")
+        if self.phi not in ("partial", "shared", "each"):
+            raise UsageError(f"phi is {self.phi!r}; it can be partial, shared or each")
+        positive = ("width", "blocks", "groups", "latent", "codes", "phi_count")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise UsageError(
+                f"multipliers are {list(self.multipliers)}; give one or more, each >= 1"
+            )
+        if self.width % self.groups:
+            raise UsageError(f"width {self.width} is not divisible by its {self.groups} groups")
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a token of the finest scale covers along one side, a power of two."""
+        return 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def image_size(self) -> Scale:
+        """(height, width) of an image in pixels."""
+        height, width = self.scales[-1]
+        return height * self.downsampling, width * self.downsampling
+
+    @property
+    def phi_modules(self) -> int:
+        """How many φ there are."""
+        return {"partial": self.phi_count, "shared": 1, "each": len(self.scales)}[self.phi]
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """A VAR transformer (VAR Sec. 3.1); scales, codes and latent channels are its tokenizer's.
+
+    Attributes:
+        classes: number of classes; 0 trains without any condition. One more index means "none".
+        depth: number of blocks.
+        width: D; 0 means 64 a block, the paper's rule.
+        heads: 0 means one for every 64 channels of width.
+        shared_adaln: one AdaLN projection for all blocks plus an offset in each, as at 512 pixels.
+        normalized_attention: L2-normalised queries and keys with a learned scale a head.
+        mlp_ratio: hidden width of the MLP over D.
+        drop_path: stochastic depth of the last block, rising linearly from 0 at the first; a
+            negative value means 0.1 depth / 24, the paper's rule.
+        gate_init: factor on the initial AdaLN gates; the paper takes 1e-3 (d16) to 5e-6 (d36).
+    """
+
+    classes: int = 1000
+    depth: int = 16
+    width: int = 0
+    heads: int = 0
+    shared_adaln: bool = False
+    normalized_attention: bool = True
+    mlp_ratio: float = 4.0
+    drop_path: float = -1.0
+    gate_init: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.classes < 0:
+            raise UsageError(f"classes is {self.classes}; it must be 0 (no condition) or more")
+        if self.depth < 1:
+            raise UsageError(f"depth is {self.depth}; it must be at least 1")
+        width = self.width or 64 * self.depth
+        heads = self.heads or max(1, width // 64)
+        if width % heads:
+            raise UsageError(f"width {width} is not divisible by {heads} heads")
+        object.__setattr__(self, "width", width)
+        object.__setattr__(self, "heads", heads)
+        if self.drop_path < 0:
+            object.__setattr__(self, "drop_path", 0.1 * self.depth / 24)
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Defaults of `sample`; see `sampling.generate` for their meaning."""
+
+    cfg: float = 0.0
+    guidance: Literal["linear", "constant", "off"] = "linear"
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.0
+    smooth: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All a checkpoint directory tells about itself, the content of its `config.json`.
+
+    Attributes:
+        model: None where the checkpoint holds a tokenizer alone.
+        tokenizer_hash: of the tokenizer that the transformer was trained with.
+        tokenizer_dtype: in which the tokenizer is stored, and stored again unless told otherwise,
+            so that its hash stays; empty keeps the dtype it has in memory.
+        labels: names of the classes, in the order of their numbers; may be empty.
+        data: the data set's name.
+        versions: of the libraries that wrote the checkpoint.
+    """
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: TransformerConfig | None = None
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    tokenizer_hash: str = ""
+    tokenizer_dtype: str = ""
+    labels: tuple[str, ...] = ()
+    data: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """The inverse of `to_dict`. Raises UsageError at an unknown or missing key."""
+        values = dict(values)
+        parts = {
+            "tokenizer": TokenizerConfig,
+            "model": TransformerConfig,
+            "sampling": SamplingConfig,
+        }
+        for name, part in parts.items():
+            if values.get(name) is not None:
+                values[name] = build(part, values[name], name)
+        values["labels"] = tuple(values.get("labels", ()))
+        return build(cls, values, "the checkpoint")
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Makes a dataclass from plain values; raises UsageError naming keys that it does not know."""
+    assert is_dataclass(kind)
+    if not isinstance(values, Mapping):
+        raise UsageError(f"configuration of {where} is {values!r}; a table of keys is needed")
+    known = {item.name for item in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(
+            f"unknown configuration key {', '.join(unknown)} in {where}; known: "
+            f"{', '.join(sorted(known))}"
+        )
+    return kind(**values)
+
+
+def check_ends_at(scales: Scales, feature: Scale) -> None:
+    """Raises UsageError unless the finest scale is the feature map's size."""
+    if scales[-1] != feature:
+        raise UsageError(
+            f"scales {describe(scales)} end at {describe(scales[-1:])}, but images of this size "
+            f"give a feature map of {describe((feature,))}; end the scales there"
+        )

@@ -1,0 +1,101 @@
+"""Named configurations of tokenizers and transformers, and which files hold the released models.
+
+Sizes and gates are those of arXiv 2404.02905 where a name is released. Nothing here imports torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from nextscale.config.model import (
+    RELEASED_256,
+    RELEASED_512,
+    TokenizerConfig,
+    TransformerConfig,
+)
+from nextscale.errors import UsageError
+from nextscale.scales import Scales, parse_scales
+
+T = TypeVar("T")
+
+TOKENIZERS: dict[str, TokenizerConfig] = {
+    "released-256": TokenizerConfig(scales=RELEASED_256),
+    "released-512": TokenizerConfig(scales=RELEASED_512),
+    "fashion-mnist": TokenizerConfig(
+        scales=parse_scales("1 2 3 5 7"),
+        image_channels=1,
+        width=32,
+        multipliers=(1, 2, 4),
+        groups=8,
+        latent=16,
+        codes=512,
+    ),
+    "small-64": TokenizerConfig(
+        scales=parse_scales("1 2 3 4 6 8"),
+        width=32,
+        multipliers=(1, 1, 2, 4),
+        groups=8,
+        latent=16,
+        codes=1024,
+    ),
+}
+
+TRANSFORMERS: dict[str, TransformerConfig] = {
+    "d2": TransformerConfig(depth=2),
+    "d4": TransformerConfig(depth=4),
+    "d6": TransformerConfig(depth=6),
+    "d8": TransformerConfig(depth=8),
+    "d12": TransformerConfig(depth=12),
+    "d16": TransformerConfig(depth=16, gate_init=1e-3),
+    "d20": TransformerConfig(depth=20, gate_init=1e-3),
+    "d24": TransformerConfig(depth=24, gate_init=1e-4),
+    "d30": TransformerConfig(depth=30, gate_init=1e-5),
+    "d36-512": TransformerConfig(depth=36, shared_adaln=True, gate_init=5e-6),
+}
+
+
+@dataclass(frozen=True)
+class ReleasedModel:
+    """Where a published model lies.
+
+    Attributes:
+        repository: on the hub.
+        tokenizer_file: published state dict of the tokenizer; it serves any pyramid.
+        transformer_file: published state dict of the transformer.
+        scales: the pyramid that the transformer was trained with.
+    """
+
+    repository: str
+    tokenizer_file: str
+    transformer_file: str
+    scales: Scales
+
+
+def _released(transformer_file: str, scales: Scales) -> ReleasedModel:
+    return ReleasedModel("FoundationVision/var", "vae_ch160v4096z32.pth", transformer_file, scales)
+
+
+# "var-" and the name of the transformer's preset.
+RELEASED: dict[str, ReleasedModel] = {
+    "var-d16": _released("var_d16.pth", RELEASED_256),
+    "var-d20": _released("var_d20.pth", RELEASED_256),
+    "var-d24": _released("var_d24.pth", RELEASED_256),
+    "var-d30": _released("var_d30.pth", RELEASED_256),
+    "var-d36-512": _released("var_d36.pth", RELEASED_512),
+}
+
+
+def tokenizer_preset(name: str) -> TokenizerConfig:
+    """The tokenizer of this name. Raises UsageError naming the known ones."""
+    return _choose(TOKENIZERS, name, "tokenizer")
+
+
+def transformer_preset(name: str) -> TransformerConfig:
+    """The transformer of this name. Raises UsageError naming the known ones."""
+    return _choose(TRANSFORMERS, name, "transformer")
+
+
+def _choose(presets: Mapping[str, T], name: str, what: str) -> T:
+    if name not in presets:
+        raise UsageError(f"unknown {what} preset {name!r}; known: {', '.join(presets)}")
+    return presets[name]

@@ -1,0 +1,193 @@
+"""How a training runs: data, optimizer, schedule, losses, logging. One class a command.
+
+Names are those of the command line, with dashes there. Nothing here imports torch.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nextscale.config.model import TokenizerConfig, TransformerConfig
+from nextscale.errors import UsageError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they are varied.
+
+    Attributes:
+        path: `fashion-mnist`, or a folder of images: `train/CLASS/*.png` and `val/CLASS/*.png`, or
+            `CLASS/*.png`, or plain files (unlabelled).
+        root: where a named data set lies; empty looks in the usual places, then downloads.
+        augment: `released` enlarges the short side to 1.125 of the size and crops at random;
+            `plain` crops the centre.
+        flip: mirror half of the images.
+        validation: share split off, by seed, where a folder has no `val/`.
+        strict: stop at a file that cannot be read instead of skipping it.
+        workers: processes that read image folders; 0 reads in the training process.
+    """
+
+    path: str = "fashion-mnist"
+    root: str = ""
+    augment: Literal["released", "plain"] = "plain"
+    flip: bool = False
+    validation: float = 0.05
+    strict: bool = False
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation < 1:
+            raise UsageError(f"validation is {self.validation}; it must be between 0 and 1")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What both stages share.
+
+    Attributes:
+        out: the run's directory.
+        data: images.
+        seed: of everything random.
+        epochs: passes over the data.
+        max_steps: stop after so many optimizer steps; 0 is off. The schedule still counts epochs.
+        batch_size: images an optimizer step, over all processes.
+        accumulation: micro-steps that a batch is divided into.
+        learning_rate: at the peak, for a whole batch.
+        betas: of AdamW.
+        weight_decay, weight_decay_end: run along a cosine.
+        schedule: `linear` stays at the peak for 5 % of the steps and falls linearly, as the
+            released models; `cosine` falls along a cosine.
+        warmup_epochs: rising from `warmup_from`; negative means epochs / 50.
+        warmup_from, final: learning rate over its peak at the start and at the end.
+        clip: largest gradient norm; 0 is off.
+        precision: of the networks' arithmetic; weights stay in float32.
+        ema: decay of the exponential moving average of the weights; 0 is off.
+        compile: run the networks through torch.compile (needs a C++ compiler).
+        log_every: optimizer steps between lines of the log.
+        validate_every: epochs between validations, with pictures.
+        validation_images: at most so many; 0 is all.
+        save_every: optimizer steps between checkpoints; 0 saves at validations only.
+        keep: checkpoints kept beside the best one.
+        export: precision of the weights in the final checkpoint.
+        init: checkpoint (name, directory or hub repository) to start from.
+        scales: another pyramid than the tokenizer's; empty keeps it.
+        resume: continue the run found in `out`.
+    """
+
+    out: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    seed: int = 0
+    epochs: float = 10
+    max_steps: int = 0
+    batch_size: int = 128
+    accumulation: int = 1
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.05
+    weight_decay_end: float = 0.05
+    schedule: Literal["linear", "cosine"] = "linear"
+    warmup_epochs: float = -1
+    warmup_from: float = 0.005
+    final: float = 0.01
+    clip: float = 2.0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    ema: float = 0.0
+    compile: bool = False
+    log_every: int = 20
+    validate_every: float = 1
+    validation_images: int = 0
+    save_every: int = 0
+    keep: int = 2
+    export: Literal["float32", "float16", "bfloat16"] = "float32"
+    init: str = ""
+    scales: tuple[str, ...] = ()
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.accumulation < 1 or self.batch_size % self.accumulation:
+            raise UsageError(
+                f"batch_size {self.batch_size} cannot be divided into {self.accumulation} "
+                "micro-steps"
+            )
+        if self.epochs <= 0:
+            raise UsageError(f"epochs is {self.epochs}; it must be above 0")
+        if self.learning_rate <= 0:
+            raise UsageError(f"learning_rate is {self.learning_rate}; it must be above 0")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema is {self.ema}; it must be from 0 (off) to below 1")
+        if self.keep < 1:
+            raise UsageError(f"keep is {self.keep}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class TokenizerLossConfig:
+    """Weights of the tokenizer's loss; the quantizer's two terms have weight 1 and β.
+
+    Attributes:
+        l1, l2: of the image reconstruction, each a mean over pixels.
+        perceptual: λp; 0 is off.
+        perceptual_network: `lpips`, or a registered network's name.
+        adversarial: λg, times the adaptive weight; 0 is off.
+        adversarial_start: share of the steps after which the generator feels the discriminator.
+        adversarial_warmup: share of the steps before that in which the discriminator trains alone.
+        adaptive_limit: largest adaptive weight.
+        discriminator_width: channels of PatchGAN's first layer.
+        discriminator_layers: its strided layers behind the first.
+        revive_every: optimizer steps after which unused codes are moved onto data; 0 is off.
+        revive_until: share of the steps after which no more codes are moved.
+    """
+
+    l1: float = 0.0
+    l2: float = 1.0
+    perceptual: float = 0.0
+    perceptual_network: str = "lpips"
+    adversarial: float = 0.0
+    adversarial_start: float = 0.5
+    adversarial_warmup: float = 0.1
+    adaptive_limit: float = 1e4
+    discriminator_width: int = 64
+    discriminator_layers: int = 3
+    revive_every: int = 0
+    revive_until: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.l1 < 0 or self.l2 < 0 or self.l1 + self.l2 == 0:
+            raise UsageError(f"l1 {self.l1} and l2 {self.l2} must not be negative nor both 0")
+
+
+@dataclass(frozen=True)
+class TokenizerTraining(TrainingConfig):
+    """`nextscale train tokenizer`."""
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
+
+
+@dataclass(frozen=True)
+class VarTraining(TrainingConfig):
+    """`nextscale train var`.
+
+    Attributes:
+        tokenizer: checkpoint that holds the tokenizer; empty takes the one of `init`.
+        model: `classes` is replaced by the number that the data has.
+        label_drop: rate at which a label is replaced by "none", for guidance.
+        label_smoothing: of the cross-entropy.
+        cache_tokens: augmented copies of the data set whose tokens are kept on disk; 0 encodes
+            each batch anew.
+        cache: directory of the token caches; empty is `tokens` beside the run.
+    """
+
+    tokenizer: str = ""
+    model: TransformerConfig = field(default_factory=TransformerConfig)
+    label_drop: float = 0.1
+    label_smoothing: float = 0.0
+    cache_tokens: int = 1
+    cache: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.label_drop <= 1:
+            raise UsageError(f"label_drop is {self.label_drop}; it must be from 0 to 1")
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(
+                f"label_smoothing is {self.label_smoothing}; it must be from 0 to below 1"
+            )

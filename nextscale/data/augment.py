@@ -1,0 +1,120 @@
+"""How a picture becomes a training image: resized, cropped and mirrored by draws given to it.
+
+`released` is what the VAR models were trained with; `plain` is what evaluation sees.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from nextscale.data.order import Samples, uniforms
+from nextscale.pipeline import crop_to
+
+Kind = Literal["released", "plain"]
+
+ENLARGED = 1.125  # released VAR models: short side before the random crop, over the image's size
+DRAWS = 3  # a sample: vertical position, horizontal position, mirroring
+FLIP_RATE = 0.5
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a source shows its pictures; equal ones show equal pixels.
+
+    Attributes:
+        size: (height, width) of the images.
+        channels: 1 or 3.
+        kind: of crop.
+        flip: mirror half of the images.
+        seed: of the draws.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    kind: Kind = "plain"
+    flip: bool = False
+    seed: int = 0
+
+    @property
+    def varies(self) -> bool:
+        """Whether a picture looks different from epoch to epoch."""
+        return self.flip or self.kind == "released"
+
+    @property
+    def identity(self) -> str:
+        """Names what changes pixels; the seed does only if something is drawn."""
+        height, width = self.size
+        drawn = f" flip={self.flip} seed={self.seed}" if self.varies else ""
+        return f"{height}x{width}x{self.channels} {self.kind}{drawn}"
+
+    def unvaried(self) -> "Augmentation":
+        """The same size without anything random, for validation."""
+        return replace(self, kind="plain", flip=False)
+
+    def draws(self, epoch: int, samples: Samples) -> NDArray[np.float64]:
+        """Uniform draws (samples, 3) of an epoch, for `augment`."""
+        return uniforms(self.seed, epoch, samples, DRAWS)
+
+    def apply(self, picture: Image.Image, draws: NDArray[np.float64]) -> Image.Image:
+        """One picture, varied by its draws (3,)."""
+        return augment(picture, self.size, self.kind, self.flip, draws)
+
+
+def augment(
+    picture: Image.Image,
+    size: tuple[int, int],
+    kind: Kind,
+    flip: bool,
+    draws: NDArray[np.float64],
+) -> Image.Image:
+    """Resizes and crops a picture, and mirrors it if asked and drawn.
+
+    Args:
+        size: (height, width) of the result.
+        kind: `released` enlarges until the picture covers 1.125 of the size and crops where the
+            draws say; `plain` covers the size and crops the centre.
+        flip: mirror where the last draw is below one half.
+        draws: uniform in [0, 1), (3,): vertical position, horizontal position, mirroring.
+    """
+    if kind == "released":
+        height, width = size
+        enlarged = cover(picture, round(ENLARGED * height), round(ENLARGED * width))
+        top = int(draws[0] * (enlarged.height - height + 1))
+        left = int(draws[1] * (enlarged.width - width + 1))
+        cropped = cast(Image.Image, enlarged.crop((left, top, left + width, top + height)))
+    else:
+        cropped = crop_to(picture, *size)
+    if flip and draws[2] < FLIP_RATE:
+        return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return cropped
+
+
+def cover(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """Resizes, keeping proportions, to the smallest picture that covers height x width."""
+    factor = max(height / picture.height, width / picture.width)
+    size = (
+        max(width, round(picture.width * factor)),
+        max(height, round(picture.height * factor)),
+    )
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def to_tensor(pixels: NDArray[np.uint8] | Sequence[Image.Image], channels: int) -> Tensor:
+    """Images float32 (B, channels, h, w) in [-1, 1].
+
+    Args:
+        pixels: uint8 (B, h, w) or (B, h, w, 3), or pictures of mode L or RGB and one size.
+        channels: 1 or 3; grey images are repeated for 3.
+    """
+    if not isinstance(pixels, np.ndarray):
+        pixels = np.stack([np.asarray(picture, np.uint8) for picture in pixels])
+    images = torch.from_numpy(np.ascontiguousarray(pixels))
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    images = images.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+    return images.expand(-1, channels, -1, -1).contiguous()

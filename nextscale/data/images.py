@@ -1,0 +1,68 @@
+"""What a source of images offers to training, and the loader that reads it in batches."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nextscale.data.order import Part, Samples
+
+
+@dataclass
+class Batch:
+    """One process's part of a micro-step.
+
+    Attributes:
+        values: images float32 (B, channels, H, W) in [-1, 1], or tokens int64 (B, L).
+        labels: int64 (B,).
+        part: what was asked for.
+        skipped: files that could not be read, replaced by their neighbours.
+    """
+
+    values: Tensor
+    labels: Tensor
+    part: Part
+    skipped: int = 0
+
+
+class Source(Protocol):
+    """Images or tokens by number.
+
+    Attributes:
+        names: of the classes; empty if unlabelled.
+        identity: tells this data and its augmentation apart from any other, for caches.
+        reads_files: whether reading takes long enough to be done ahead, in processes.
+    """
+
+    names: tuple[str, ...]
+    identity: str
+    reads_files: bool
+
+    def __len__(self) -> int: ...
+
+    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
+        """Values, labels and how many files were skipped; see `Batch`."""
+        ...
+
+
+class _Parts(Dataset[Batch]):
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitem__(self, part: Part) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
+        values, labels, skipped = self.source.load(part.epoch, part.samples)
+        return Batch(values, labels, part, skipped)
+
+
+def batches(source: Source, parts: Iterable[Part], workers: int, pin: bool) -> DataLoader[Batch]:
+    """Reads parts in their order; with workers, whole batches are read ahead in processes."""
+    return DataLoader(
+        _Parts(source),
+        batch_size=None,
+        sampler=parts,
+        num_workers=workers,
+        pin_memory=pin,
+        multiprocessing_context="forkserver" if workers else None,
+    )

@@ -1,0 +1,37 @@
+"""Opens the images that a configuration names."""
+
+from pathlib import Path
+
+from nextscale.config.run import DataConfig
+from nextscale.data import fashion_mnist
+from nextscale.data.augment import Augmentation
+from nextscale.data.folder import open_folder
+from nextscale.data.images import Source
+from nextscale.errors import UsageError
+
+
+def open_data(
+    config: DataConfig, size: tuple[int, int], channels: int, seed: int
+) -> tuple[Source, Source]:
+    """Training and validation images; only the former are augmented.
+
+    Args:
+        size: (height, width) of the images.
+        channels: 1 or 3.
+        seed: of the augmentation, and of the split where a folder has no `val/`.
+
+    Raises:
+        UsageError: if there is no such data, or it cannot be read.
+    """
+    augmentation = Augmentation(size, channels, config.augment, config.flip, seed)
+    if config.path == "fashion-mnist":
+        directory = fashion_mnist.find(config.root)
+        return (
+            fashion_mnist.FashionMNIST(directory, "train", augmentation),
+            fashion_mnist.FashionMNIST(directory, "validation", augmentation.unvaried()),
+        )
+    if not config.path or not Path(config.path).is_dir():
+        raise UsageError(
+            f"no data at {config.path!r}; give fashion-mnist or an existing folder of images"
+        )
+    return open_folder(Path(config.path), augmentation, config.validation, config.strict)

@@ -1,0 +1,154 @@
+"""Tokens of a data set, encoded once and kept on disk (memory-mapped), for training transformers.
+
+A cache is keyed by all that shaped it: the tokenizer's hash and scales, the data and its
+augmentation, the number of copies. An interrupted encoding goes on where it stopped.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nextscale.data.images import Source
+from nextscale.data.order import Samples
+from nextscale.scales import describe, length
+from nextscale.tokenizer.tokenizer import Tokenizer
+
+CHUNK = 250  # images encoded at once; part of the key, since rounding may depend on it
+VERSION = 1
+
+Tell = Callable[[int, int], None]
+
+
+class TokenCache:
+    """Tokens of `copies` augmented passes over a source; epoch e reads pass e modulo copies.
+
+    Args:
+        folder: as `cache_tokens` leaves it.
+        source: whose class names and identity are kept.
+    """
+
+    reads_files = False
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self.tokens = np.load(folder / "tokens.npy", mmap_mode="r")  # (copies, N, L)
+        self.labels = np.load(folder / "labels.npy", mmap_mode="r")  # (copies, N)
+        self.names, self.identity = source.names, f"tokens {folder.name}"
+
+    def __len__(self) -> int:
+        return self.tokens.shape[1]
+
+    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
+        """Tokens int64 (B, L) and labels int64 (B,); nothing is ever skipped."""
+        copy = epoch % len(self.tokens)
+        tokens = torch.from_numpy(self.tokens[copy, samples].astype(np.int64))
+        return tokens, torch.from_numpy(self.labels[copy, samples].astype(np.int64)), 0
+
+
+def quiet(done: int, total: int) -> None:
+    """Tells nobody about chunks done and in all."""
+    del done, total
+
+
+def cache_key(tokenizer: Tokenizer, tokenizer_hash: str, source: Source, copies: int) -> str:
+    """Name of a cache's folder."""
+    shaped_by = {
+        "tokenizer": tokenizer_hash,
+        "scales": describe(tokenizer.config.scales),
+        "data": source.identity,
+        "images": len(source),
+        "copies": copies,
+        "chunk": CHUNK,
+        "version": VERSION,
+    }
+    return hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cache_tokens(
+    tokenizer: Tokenizer,
+    tokenizer_hash: str,
+    source: Source,
+    copies: int,
+    directory: Path,
+    *,
+    rank: int = 0,
+    processes: int = 1,
+    wait: Callable[[], None] = lambda: None,
+    tell: Tell = quiet,
+) -> TokenCache:
+    """Encodes a source unless that was done before.
+
+    Chunks are dealt to the processes in turn; each marks what it has finished.
+
+    Args:
+        tokenizer: in eval mode, on its device.
+        tokenizer_hash: as `checkpoint.tokenizer_hash` gives it.
+        copies: augmented passes; each is the source at another epoch.
+        directory: of all caches.
+        wait: a barrier over the processes.
+        tell: called with chunks done and in all.
+    """
+    place = directory / cache_key(tokenizer, tokenizer_hash, source, copies)
+    if not place.exists():
+        beside = directory / f".{place.name}.partial"
+        if rank == 0:
+            prepare(beside, len(source), copies, tokenizer)
+        wait()
+        fill(beside, tokenizer, source, rank, processes, tell)
+        wait()
+        if rank == 0:
+            os.replace(beside, place)
+        wait()
+    return TokenCache(place, source)
+
+
+def prepare(folder: Path, images: int, copies: int, tokenizer: Tokenizer) -> None:
+    """Lays out the arrays of an unfinished cache, unless an interrupted one is there."""
+    chunks = -(-images // CHUNK)
+    kind = np.uint16 if tokenizer.config.codes <= 2**16 else np.int32
+    arrays = {
+        "tokens": ((copies, images, length(tokenizer.config.scales)), kind),
+        "labels": ((copies, images), np.int32),
+        "done": ((copies, chunks), np.uint8),  # last, so that a cut-off layout is laid out again
+    }
+    if (folder / "done.npy").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (shape, dtype) in arrays.items():
+        beside = folder / f"{name}.tmp.npy"
+        np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape).flush()
+        os.replace(beside, folder / f"{name}.npy")
+
+
+def fill(
+    folder: Path, tokenizer: Tokenizer, source: Source, rank: int, processes: int, tell: Tell
+) -> None:
+    """Encodes this process's chunks that are not marked as done."""
+    tokens, labels, done = (
+        np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("tokens", "labels", "done")
+    )
+    todo = [(int(c), int(i)) for c, i in np.argwhere(done == 0) if i % processes == rank]
+    for count, (copy, chunk) in enumerate(todo):
+        begin, end = chunk * CHUNK, min((chunk + 1) * CHUNK, len(source))
+        images, numbers, _ = source.load(copy, np.arange(begin, end))
+        tokens[copy, begin:end] = encode(tokenizer, images)
+        labels[copy, begin:end] = numbers.numpy()
+        tokens.flush()
+        labels.flush()
+        done[copy, chunk] = 1
+        tell(count + 1, len(todo))
+    done.flush()
+
+
+@torch.inference_mode()
+def encode(tokenizer: Tokenizer, images: Tensor) -> NDArray[np.int64]:
+    """Tokens (B, L) of images (B, channels, H, W)."""
+    device = tokenizer.quantizer.codebook.device
+    maps = tokenizer.encode(images.to(device))
+    return torch.cat([token_map.flatten(1) for token_map in maps], 1).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Transformers over token maps. They do not know the tokenizer."""

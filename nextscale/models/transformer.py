@@ -1,0 +1,224 @@
+"""The trunk: pre-norm blocks modulated by the condition (VAR Sec. 3.2; DiT Sec. 3.2).
+
+Read from top to bottom: cache, attention, MLP, block, trunk. Embeddings and heads are in `var`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nextscale.config.model import TransformerConfig
+from nextscale.scales import position
+
+MAX_LOG_SCALE = math.log(100)  # released VAR models
+PLAIN_SCALE = 0.25  # over sqrt(head width), of released models without normalised attention
+Modulation = tuple[Tensor, ...]
+
+
+class Cache:
+    """Keys and values of every block for the tokens drawn so far, allocated once."""
+
+    def __init__(self, like: Tensor, depth: int, batch: int, heads: int, tokens: int, width: int):
+        shape = (depth, 2, batch, heads, tokens, width)
+        self.memory = like.new_empty(shape)
+        self.length = 0
+
+    def extend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes keys and values (B, heads, l, width) behind the known ones; returns all of them."""
+        end = self.length + keys.shape[2]
+        stored = self.memory[block]
+        stored[0, :, :, self.length : end] = keys
+        stored[1, :, :, self.length : end] = values
+        return stored[0, :, :, :end], stored[1, :, :, :end]
+
+    def advance(self, tokens: int) -> None:
+        """Counts a scale as known once every block has stored it."""
+        self.length += tokens
+
+
+class Attention(nn.Module):
+    """Self-attention, block-causal over scales; cosines under a learned scale if normalised."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.normalized = config.normalized_attention
+        self.query_key_value = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.query_bias = nn.Parameter(torch.zeros(config.width))
+        self.value_bias = nn.Parameter(torch.zeros(config.width))
+        if self.normalized:
+            self.log_scale = nn.Parameter(torch.full((config.heads,), math.log(4.0)))
+        self.project = nn.Linear(config.width, config.width)
+
+    def forward(
+        self, x: Tensor, spans: Sequence[tuple[int, int]], block: int, cache: Cache | None
+    ) -> Tensor:
+        """Attends from every scale to itself and all coarser ones.
+
+        Args:
+            x: (B, l, D).
+            spans: first token of each scale in x and the one after its last; one SDPA call serves
+                one scale, so that no mask is needed and no masked score is computed.
+            block: this block's place in the cache.
+            cache: earlier scales, to which x is added; None if x holds all of them.
+        """
+        batch, tokens, width = x.shape
+        zero = torch.zeros_like(self.query_bias)
+        bias = torch.cat([self.query_bias, zero, self.value_bias])
+        mixed = F.linear(x, self.query_key_value.weight, bias)  # (B, l, 3D)
+        q, k, v = mixed.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.normalized:
+            q = (
+                F.normalize(q, dim=-1)
+                * self.log_scale.clamp(max=MAX_LOG_SCALE).exp()[:, None, None]
+            )
+            k = F.normalize(k, dim=-1)
+            scale = 1.0
+        else:
+            scale = PLAIN_SCALE / math.sqrt(width // self.heads)
+        if cache is not None:
+            k, v = cache.extend(block, k, v)  # (B, heads, all so far, D / heads)
+        known = k.shape[2] - tokens
+        out = [
+            F.scaled_dot_product_attention(
+                q[:, :, begin:end], k[:, :, : known + end], v[:, :, : known + end], scale=scale
+            )
+            for begin, end in spans
+        ]  # K x (B, heads, l, D / heads)
+        return self.project(torch.cat(out, 2).transpose(1, 2).reshape(batch, tokens, width))
+
+
+class MLP(nn.Module):
+    """Linear, GELU (tanh), linear."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        hidden = round(config.width * config.mlp_ratio)
+        self.expand = nn.Linear(config.width, hidden)
+        self.project = nn.Linear(hidden, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(F.gelu(self.expand(x), approximate="tanh"))  # (B, l, D)
+
+
+def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """LayerNorm without affine, then scaled by 1 + scale and shifted: AdaLN (DiT Sec. 3.2)."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+
+
+def drop_path(x: Tensor, rate: float) -> Tensor:
+    """Stochastic depth: zeroes a sample's branch at this rate, enlarges others (1603.09382)."""
+    keep = x.new_empty(x.shape[0], 1, 1).bernoulli_(1 - rate)
+    return x * (keep / (1 - rate))
+
+
+class AdaLNBlock(nn.Module):
+    """Transformer block with norms scaled, shifted, gated by the condition (DiT Sec. 3.2)."""
+
+    def __init__(self, config: TransformerConfig, drop_rate: float) -> None:
+        super().__init__()
+        self.drop_rate = drop_rate
+        if config.shared_adaln:
+            self.offset = nn.Parameter(torch.zeros(6, config.width))
+        else:
+            self.modulation = nn.Linear(config.width, 6 * config.width)
+        self.attention = Attention(config)
+        self.mlp = MLP(config)
+
+    def modulations(self, activated: Tensor, shared: Tensor | None) -> Modulation:
+        """Gates, scales and shifts of this block, 6 x (B, 1, D).
+
+        Args:
+            activated: SiLU of the condition, (B, D).
+            shared: (B, 6, D) from the model's one projection; None if the block has its own.
+        """
+        if shared is not None:
+            return (shared + self.offset).unsqueeze(2).unbind(1)
+        return self.modulation(activated).unflatten(1, (6, 1, -1)).unbind(1)
+
+    def forward(
+        self,
+        x: Tensor,
+        modulations: Modulation,
+        spans: Sequence[tuple[int, int]],
+        block: int,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        gate_a, gate_m, scale_a, scale_m, shift_a, shift_m = modulations  # 6 x (B, 1, D)
+        a = self.attention(modulate(x, scale_a, shift_a), spans, block, cache)  # (B, l, D)
+        x = x + self.drop(gate_a * a)
+        m = self.mlp(modulate(x, scale_m, shift_m))  # (B, l, D)
+        return x + self.drop(gate_m * m)
+
+    def drop(self, branch: Tensor) -> Tensor:
+        """Stochastic depth in training only."""
+        return drop_path(branch, self.drop_rate) if self.training and self.drop_rate else branch
+
+
+class Transformer(nn.Module):
+    """A stack of blocks under one condition."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        rates = [config.drop_path * position(i, config.depth) for i in range(config.depth)]
+        self.blocks = nn.ModuleList(AdaLNBlock(config, rate) for rate in rates)
+        if config.shared_adaln:
+            self.shared_modulation = nn.Linear(config.width, 6 * config.width)
+
+    def modulations(self, condition: Tensor) -> list[Modulation]:
+        """All the blocks need of the condition (B, D); computed once an image."""
+        activated = F.silu(condition)
+        shared = None
+        if self.config.shared_adaln:
+            shared = self.shared_modulation(activated).unflatten(1, (6, -1))  # (B, 6, D)
+        return [block.modulations(activated, shared) for block in self.ada_blocks()]
+
+    def ada_blocks(self) -> list[AdaLNBlock]:
+        """The blocks, typed."""
+        return cast(list[AdaLNBlock], list(self.blocks))
+
+    def new_cache(self, batch: int, tokens: int) -> Cache:
+        """Room for the keys and values of `tokens` tokens."""
+        config = self.config
+        like = self.ada_blocks()[0].mlp.expand.weight
+        return Cache(like, config.depth, batch, config.heads, tokens, config.width // config.heads)
+
+    def forward(
+        self,
+        x: Tensor,
+        modulations: list[Modulation],
+        spans: Sequence[tuple[int, int]],
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Hidden states (B, l, D) of tokens x; see `Attention.forward` for spans and cache."""
+        for i, block in enumerate(self.blocks):
+            x = block(x, modulations[i], spans, i, cache)  # (B, l, D)
+        if cache is not None:
+            cache.advance(x.shape[1])
+        return x
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """The paper's start: small AdaLN, smaller gates, branches divided by sqrt(2 depth)."""
+        config = self.config
+        std = math.sqrt(1 / (3 * config.width))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=std)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for block in self.ada_blocks():
+            block.attention.project.weight.div_(math.sqrt(2 * config.depth))
+            block.mlp.project.weight.div_(math.sqrt(2 * config.depth))
+            if config.shared_adaln:
+                block.offset.normal_(std=1 / math.sqrt(config.width))
+                block.offset[2:].mul_(0.5)
+                block.offset[:2].mul_(config.gate_init)
+            else:
+                block.modulation.weight[2 * config.width :].mul_(0.5)
+                block.modulation.weight[: 2 * config.width].mul_(config.gate_init)

@@ -1,0 +1,188 @@
+"""What most people hold: a tokenizer and a transformer that draw and reconstruct pictures.
+
+It knows no files; `checkpoint` fills it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nextscale.config.model import ModelConfig
+from nextscale.errors import UsageError
+from nextscale.models.var import VAR
+from nextscale.sampling import State, generate, last_state
+from nextscale.scales import describe
+from nextscale.tokenizer.tokenizer import Tokenizer
+
+Label = int | str | None
+
+
+class Pipeline:
+    """Draws images of classes and reconstructs images.
+
+    Args:
+        tokenizer: in eval mode.
+        model: in eval mode; None for a tokenizer alone.
+        config: of both, with label names and sampling defaults.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, model: VAR | None, config: ModelConfig) -> None:
+        self.tokenizer = tokenizer.eval()
+        self.maybe_model = None if model is None else model.eval()
+        self.config = config
+
+    @property
+    def model(self) -> VAR:
+        """The transformer. Raises UsageError if this is a tokenizer alone."""
+        if self.maybe_model is None:
+            raise UsageError(
+                "this checkpoint holds a tokenizer alone; drawing needs a transformer too"
+            )
+        return self.maybe_model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokenizer's weights are."""
+        return self.tokenizer.quantizer.codebook.device
+
+    def to(self, device: torch.device | str) -> "Pipeline":
+        """Moves all weights to a device and returns itself."""
+        self.tokenizer.to(device)
+        if self.maybe_model is not None:
+            self.maybe_model.to(device)
+        return self
+
+    def label_numbers(self, labels: Sequence[Label]) -> Tensor:
+        """Numbers int64 (B,) of labels given by number or name; None means no class.
+
+        Raises:
+            UsageError: at a name or number that the model does not know.
+        """
+        classes, names = self.model.config.classes, self.config.labels
+        numbers = []
+        for label in labels:
+            if label is None:
+                numbers.append(classes)
+            elif isinstance(label, str) and label.lstrip("-").isdigit():
+                numbers.append(int(label))
+            elif isinstance(label, str):
+                lowered = [name.lower() for name in names]
+                if label.lower() not in lowered:
+                    known = ", ".join(names) if 0 < len(names) <= 50 else f"0 to {classes - 1}"
+                    raise UsageError(f"unknown label {label!r}; the model knows {known}")
+                numbers.append(lowered.index(label.lower()))
+            else:
+                numbers.append(int(label))
+        wrong = [n for n in numbers if not 0 <= n <= classes]
+        if wrong:
+            allowed = f"0 to {classes - 1}" if classes else "only none (no classes)"
+            raise UsageError(f"label {wrong[0]} is out of range; the model knows {allowed}")
+        return torch.tensor(numbers, dtype=torch.long, device=self.device)
+
+    def states(
+        self,
+        labels: Sequence[Label] | Label,
+        *,
+        seed: int = 0,
+        seeds: Sequence[int] | None = None,
+        **options: Any,
+    ) -> Iterator[State]:
+        """A state after every scale for one batch; see `sample` for the arguments."""
+        numbers = self.label_numbers(as_list(labels))
+        if seeds is None and options.get("generator") is None:
+            seeds = range(seed, seed + len(numbers))
+        sampling = {**vars(self.config.sampling), **options}
+        return generate(self.model, self.tokenizer, numbers, seeds=seeds, **sampling)
+
+    def sample(
+        self,
+        labels: Sequence[Label] | Label,
+        *,
+        seed: int = 0,
+        seeds: Sequence[int] | None = None,
+        batch: int = 25,
+        **options: Any,
+    ) -> list[Image.Image]:
+        """Draws one image a label.
+
+        Args:
+            labels: numbers or names; None means no class.
+            seed: image i is drawn with seed + i, so it does not depend on the others.
+            seeds: one an image, instead of `seed`.
+            batch: images drawn at once.
+            options: as `sampling.generate`; what is not given is taken from the configuration.
+
+        Raises:
+            UsageError: at an unknown label or an option out of its range.
+        """
+        wanted = as_list(labels)
+        if seeds is None:
+            seeds = range(seed, seed + len(wanted))
+        if len(seeds) != len(wanted):
+            raise UsageError(f"{len(seeds)} seeds are given for {len(wanted)} labels")
+        images: list[Image.Image] = []
+        for start in range(0, len(wanted), batch):
+            part = slice(start, start + batch)
+            state = last_state(self.states(wanted[part], seeds=list(seeds[part]), **options))
+            images += to_pictures(state.image())
+        return images
+
+    @torch.inference_mode()
+    def reconstruct(self, image: Image.Image | Sequence[Image.Image]) -> list[Image.Image]:
+        """Encodes and decodes pictures of any size; they are resized and cropped to the model's."""
+        pictures = [image] if isinstance(image, Image.Image) else list(image)
+        return to_pictures(self.tokenizer.decode(self.tokenizer.encode(self.to_images(pictures))))
+
+    @torch.inference_mode()
+    def pyramid(self, image: Image.Image) -> list[Image.Image]:
+        """The picture decoded after each of the K scales."""
+        tokens = self.tokenizer.encode(self.to_images([image]))
+        maps = self.tokenizer.quantizer.accumulated_maps(tokens)
+        return to_pictures(self.tokenizer.decode_accumulated(torch.cat(maps)))
+
+    def to_images(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Pictures resized, cropped and converted to the tokenizer's input (B, channels, H, W)."""
+        config = self.tokenizer.config
+        mode = "L" if config.image_channels == 1 else "RGB"
+        fitted = [crop_to(picture.convert(mode), *config.image_size) for picture in pictures]
+        arrays = np.stack([np.asarray(picture, np.uint8) for picture in fitted])
+        pixels = torch.from_numpy(arrays).to(self.device)
+        pixels = pixels.unsqueeze(1) if config.image_channels == 1 else pixels.permute(0, 3, 1, 2)
+        return pixels.float() / 127.5 - 1
+
+    def __repr__(self) -> str:
+        model = self.config.model
+        what = "tokenizer alone" if model is None else f"depth {model.depth}, width {model.width}"
+        return f"Pipeline({what}, scales {describe(self.tokenizer.config.scales)})"
+
+
+def as_list(labels: Sequence[Label] | Label) -> list[Label]:
+    """One label or several as a list."""
+    if labels is None or isinstance(labels, str | int):
+        return [labels]
+    return list(labels)
+
+
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """Images (B, channels, H, W) in [-1, 1] as pictures of 8 bits a channel."""
+    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    arrays = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a) for a in arrays]
+
+
+def crop_to(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """Resizes until the picture covers height x width and cuts out the centre."""
+    if picture.size == (width, height):
+        return picture
+    factor = max(height / picture.height, width / picture.width)
+    size = (
+        max(width, round(picture.width * factor)),
+        max(height, round(picture.height * factor)),
+    )
+    resized = picture.resize(size, Image.Resampling.LANCZOS)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return cast(Image.Image, resized.crop((left, top, left + width, top + height)))

@@ -1,0 +1,81 @@
+"""The pyramid's sides, and what follows from them alone: areas, spans, positions (VAR Sec. 3.2).
+
+Nothing here knows torch. A scale is a tuple (h, w); other files count tokens through this one.
+
+Shape legend, used in the whole package:
+    B batch            L tokens of all scales     l tokens of one scale
+    D width            C latent channels          V codes in the codebook
+    K scales           (h, w) one scale           (H, W) the finest scale, or pixels of images
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from nextscale.errors import UsageError
+
+Scale = tuple[int, int]
+Scales = tuple[Scale, ...]
+
+
+def parse_scales(value: Iterable[int | str | Sequence[int]] | str) -> Scales:
+    """Reads scales written as sides or pairs: `1 2 3`, `[1, [2, 3]]`, `"1x1 2x3"`.
+
+    Raises:
+        UsageError: if an entry is no side or the scales do not increase.
+    """
+    entries = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+    scales = tuple(_parse_scale(entry) for entry in entries)
+    check_increasing(scales)
+    return scales
+
+
+def _parse_scale(entry: int | str | Sequence[int]) -> Scale:
+    try:
+        sides = entry.split("x") if isinstance(entry, str) else entry
+        numbers = [int(sides)] if isinstance(sides, int) else [int(side) for side in sides]
+        height, width = numbers * 2 if len(numbers) == 1 else numbers
+    except (TypeError, ValueError):
+        raise UsageError(f"scale {entry!r} is neither a side nor a pair (h, w)") from None
+    return height, width
+
+
+def check_increasing(scales: Scales) -> None:
+    """Raises UsageError unless each scale has more tokens than the last and no side shrinks."""
+    if not scales:
+        raise UsageError("no scales given; at least one is needed, for instance 1 2 4")
+    if min(min(scale) for scale in scales) < 1:
+        raise UsageError(f"scales {describe(scales)} hold a side below 1")
+    for (h, w), (next_h, next_w) in pairwise(scales):
+        if next_h < h or next_w < w or next_h * next_w == h * w:
+            raise UsageError(
+                f"scales {describe(scales)} do not increase: {next_h}x{next_w} follows {h}x{w}"
+            )
+
+
+def describe(scales: Scales) -> str:
+    """Writes scales as a user types them: `1 2 3` or `1x2 2x4`."""
+    return " ".join(str(h) if h == w else f"{h}x{w}" for h, w in scales)
+
+
+def areas(scales: Scales) -> tuple[int, ...]:
+    """Tokens of each scale."""
+    return tuple(h * w for h, w in scales)
+
+
+def length(scales: Scales) -> int:
+    """L, the tokens of all scales."""
+    return sum(areas(scales))
+
+
+def spans(scales: Scales) -> tuple[tuple[int, int], ...]:
+    """First token and the one after the last of each scale, in the order of all L tokens."""
+    ends = [sum(areas(scales[: k + 1])) for k in range(len(scales))]
+    return tuple(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def position(k: int, count: int) -> float:
+    """Where scale k (from 0) of `count` sits between the coarsest, 0, and the finest, 1.
+
+    Guidance, smooth sampling and the choice of φ ramp along it. A single scale sits at 0.
+    """
+    return k / (count - 1) if count > 1 else 0.0

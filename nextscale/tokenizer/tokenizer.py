@@ -1,0 +1,48 @@
+"""The multi-scale VQ tokenizer: encoder, quantizer, decoder (VAR Sec. 3.2)."""
+
+from torch import Tensor, nn
+
+from nextscale.config.model import TokenizerConfig
+from nextscale.tokenizer.autoencoder import Decoder, Encoder
+from nextscale.tokenizer.quantizer import Quantized, Quantizer
+
+
+class Tokenizer(nn.Module):
+    """Images float32 (B, channels, H, W) in [-1, 1] to K token maps int64 (B, h, w) and back."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.to_latent = nn.Conv2d(config.latent, config.latent, 3, padding=1)
+        self.quantizer = Quantizer(config)
+        self.from_latent = nn.Conv2d(config.latent, config.latent, 3, padding=1)
+        self.decoder = Decoder(config)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Continuous feature map (B, C, h, w) before quantization.
+
+        Raises:
+            ValueError: if the images are not of the configured size and channels.
+        """
+        expected = (self.config.image_channels, *self.config.image_size)
+        if tuple(images.shape[1:]) != expected:
+            raise ValueError(f"images have shape {tuple(images.shape)}; (B, *{expected}) is needed")
+        return self.to_latent(self.encoder(images))
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """K token maps int64 (B, h, w), coarse to fine."""
+        return self.quantizer.encode(self.features(images))
+
+    def decode(self, tokens: list[Tensor]) -> Tensor:
+        """Images (B, channels, H, W) clamped to [-1, 1]; the first k of K token maps suffice."""
+        return self.decode_accumulated(self.quantizer.accumulated_maps(tokens)[-1])
+
+    def decode_accumulated(self, accumulated: Tensor) -> Tensor:
+        """Images clamped to [-1, 1] of an accumulated map (B, C, h, w)."""
+        return self.decoder(self.from_latent(accumulated)).clamp(-1, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Quantized]:
+        """Training pass: reconstruction (B, channels, H, W), not clamped; the quantizer's terms."""
+        quantized = self.quantizer(self.features(images))
+        return self.decoder(self.from_latent(quantized.output)), quantized

@@ -1,0 +1,183 @@
+"""A run's directory: its configuration, log and checkpoints, and how a run finds its way back.
+
+config.json            the command's whole configuration
+log.jsonl              one line an event
+checkpoints/step-N/    a checkpoint directory (see `checkpoint`) and `training.pt` beside it
+final/                 the finished model
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from nextscale.config.run import TrainingConfig
+from nextscale.errors import UsageError
+
+# Fields that may differ between a run and its continuation: they do not change what is computed.
+FREE = (
+    "out", "resume", "keep", "log_every", "max_steps", "validate_every", "save_every", "compile",
+    "validation_images",
+)  # fmt: skip
+
+
+class RunDirectory:
+    """One run on disk. Only the main process writes.
+
+    Args:
+        path: the directory.
+        writes: whether this process is the one that writes.
+    """
+
+    def __init__(self, path: Path, writes: bool) -> None:
+        self.path, self.writes = path, writes
+        self.checkpoints = path / "checkpoints"
+
+    def check(self, command: str, config: TrainingConfig) -> dict[str, Any]:
+        """The configuration as it is written, if the run may start or continue here.
+
+        Raises:
+            UsageError: if the directory holds another configuration, a run and no `resume`, or
+                something else.
+        """
+        wanted = {"command": command, **json.loads(json.dumps(asdict(config)))}
+        file = self.path / "config.json"
+        if file.exists():
+            self.compare(read_json(file), wanted, config.resume)
+        elif self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; give a directory for the run")
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise UsageError(f"{self.path} is not empty and holds no run; give another directory")
+        return wanted
+
+    def open(self, command: str, config: TrainingConfig) -> Path | None:
+        """Starts or continues a run; gives the checkpoint to continue from, None for a fresh start.
+
+        Raises:
+            UsageError: as `check`.
+        """
+        wanted = self.check(command, config)
+        if self.writes:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            write_text(self.path / "config.json", json.dumps(wanted, indent=2))
+            for leftover in self.checkpoints.glob(".*"):
+                shutil.rmtree(leftover)
+        return self.latest()
+
+    def compare(self, found: dict[str, Any], wanted: dict[str, Any], resume: bool) -> None:
+        """Raises UsageError unless a found run may be continued as wanted."""
+        keys = sorted(set(found) | set(wanted))
+        other = [k for k in keys if k not in FREE and found.get(k) != wanted.get(k)]
+        if other:
+            raise UsageError(
+                f"{self.path} holds a run of another configuration ({', '.join(other)} differ); "
+                "give another directory or the same options"
+            )
+        if not resume:
+            raise UsageError(
+                f"{self.path} holds a run; continue it with --resume or give another directory"
+            )
+
+    def saved(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
+        return sorted(self.checkpoints.glob("step-*"))
+
+    def latest(self) -> Path | None:
+        """The checkpoint that a continuation starts from."""
+        return self.saved()[-1] if self.saved() else None
+
+    def save(self, step: int, write: Callable[[Path], None], keep: int, best: int) -> Path:
+        """Writes checkpoint `step` beside its place, renames it there and forgets old ones.
+
+        Args:
+            write: fills a directory.
+            keep: newest checkpoints that stay.
+            best: step of the best checkpoint, which stays too.
+        """
+        place = self.checkpoints / name_of(step)
+        if self.writes and not place.exists():
+            beside = self.checkpoints / f".{place.name}"
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir()
+            write(beside)
+            sync_directory(beside)
+            os.replace(beside, place)
+            sync_directory(self.checkpoints, contents=False)
+            for old in self.saved()[:-keep]:
+                if old.name != name_of(best):
+                    shutil.rmtree(old)
+        return place
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Adds a line to the log."""
+        if self.writes:
+            with (self.path / "log.jsonl").open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+
+    def forget_log_after(self, step: int) -> None:
+        """Drops lines of steps that a continuation computes again, and a line cut by a kill."""
+        file = self.path / "log.jsonl"
+        if self.writes and file.exists():
+            kept = []
+            for line in file.read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # the process was killed while writing this line
+                if entry.get("step", 0) <= step:
+                    kept.append(line + "\n")
+            write_text(file, "".join(kept))
+
+
+def name_of(step: int) -> str:
+    """Directory name of a checkpoint, sorted like the numbers."""
+    return f"step-{step:08d}"
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object. Raises UsageError if the file is none."""
+    try:
+        value = json.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"{file} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{file} holds no JSON object")
+    return cast(dict[str, Any], value)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes beside and renames, so that the file is always whole."""
+    beside = file.with_name(f".{file.name}.tmp")
+    beside.write_text(text)
+    os.replace(beside, file)
+
+
+def sync_directory(path: Path, contents: bool = True) -> None:
+    """Forces a directory, and the files directly in it, to the disk."""
+    for item in [*(path.iterdir() if contents else ()), path]:
+        handle = os.open(item, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def load_training(place: Path) -> dict[str, Any]:
+    """What `training.pt` of a checkpoint holds.
+
+    Raises:
+        UsageError: if the file is damaged or would execute code.
+    """
+    file = place / "training.pt"
+    try:
+        return torch.load(file, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise UsageError(
+            f"{file} cannot be read ({type(error).__name__}); remove {place} to continue from the "
+            "checkpoint before"
+        ) from error

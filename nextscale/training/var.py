@@ -1,0 +1,192 @@
+"""Trains the transformer: cross-entropy of every token given all coarser scales (VAR Eq. 6)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchvision.utils import make_grid
+
+from nextscale.config.model import ModelConfig, SamplingConfig
+from nextscale.config.run import VarTraining
+from nextscale.data.images import Batch
+from nextscale.data.order import uniforms
+from nextscale.models.var import VAR
+from nextscale.pipeline import Pipeline
+from nextscale.sampling import generate, last_state
+from nextscale.scales import areas, spans
+from nextscale.training.schedule import parameter_groups
+from nextscale.training.tokenizer import entropy
+
+SAMPLING = SamplingConfig(cfg=1.5)  # of pictures during the run, and the checkpoint's default
+
+
+class VarObjective(nn.Module):
+    """A transformer with its loss, as one module that may be distributed.
+
+    Args:
+        model: the network that is trained.
+        label_smoothing: of the loss in training; validation goes without.
+    """
+
+    def __init__(self, model: VAR, label_smoothing: float) -> None:
+        super().__init__()
+        self.model, self.label_smoothing = model, label_smoothing
+
+    def forward(self, labels: Tensor, teacher_inputs: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Mean loss, and loss and accuracy (K,) of every scale.
+
+        Args:
+            labels: int64 (B,), some of them replaced by "none".
+            teacher_inputs: (B, L - l of scale 1, C).
+            tokens: int64 (B, L), to be predicted.
+        """
+        logits = self.model(labels, teacher_inputs)  # (B, L, V)
+        flat, wanted = logits.flatten(0, 1), tokens.flatten()
+        losses = F.cross_entropy(flat, wanted, reduction="none").view_as(tokens)  # (B, L)
+        loss = losses.mean()
+        if self.training and self.label_smoothing:
+            loss = F.cross_entropy(flat, wanted, label_smoothing=self.label_smoothing)
+        right = (logits.argmax(-1) == tokens).float()  # (B, L)
+        return loss, self.by_scale(losses.detach()), self.by_scale(right)
+
+    def by_scale(self, values: Tensor) -> Tensor:
+        """Mean (K,) of values (B, L) over each scale."""
+        return torch.stack([values[:, a:b].mean() for a, b in spans(self.model.scales)])
+
+
+class VarStage:
+    """The second training stage, as `loop.train` runs it."""
+
+    command = "train var"
+    better = "loss"
+
+    def __init__(
+        self, config: VarTraining, names: tuple[str, ...], tokenizer: Pipeline, model: VAR
+    ) -> None:
+        """Prepares the stage.
+
+        Args:
+            config: of the run.
+            names: of the classes.
+            tokenizer: with the pyramid to be learnt.
+            model: the transformer to train.
+        """
+        self.config, self.names, self.model = config, names, model
+        self.tokenizer = tokenizer.tokenizer.eval().requires_grad_(False)
+        self.origin = tokenizer.config  # of the tokenizer: its hash and dtype are recorded
+        self.notes: list[str] = []
+
+    def build(self, steps: int, accelerator: Accelerator) -> nn.Module:
+        """The module to train; the tokenizer stays outside it, whole on every process."""
+        del steps
+        self.tokenizer.to(accelerator.device)
+        self.objective = VarObjective(self.model, self.config.label_smoothing)
+        self.sums = torch.zeros(2, len(self.model.scales), device=accelerator.device)  # (2, K)
+        self.micro_steps = 0
+        return self.objective
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Decayed and undecayed weights."""
+        return parameter_groups(self.objective.named_parameters())
+
+    def step(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a micro-step, with labels dropped by (seed, epoch, sample)."""
+        del step
+        draws = uniforms(self.config.seed, batch.part.epoch, batch.part.samples, 1, purpose=1)
+        dropped = torch.from_numpy(draws[:, 0] < self.config.label_drop).to(batch.labels.device)
+        labels = torch.where(dropped, self.model.config.classes, batch.labels)
+        loss, losses, right = network(labels, *self.inputs(batch.values))
+        self.sums += torch.stack([losses, right])
+        self.micro_steps += 1
+        return loss, {}
+
+    @torch.no_grad()
+    def inputs(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Teacher inputs (B, L - l of scale 1, C) and tokens (B, L) of cached tokens or images."""
+        if values.is_floating_point():
+            maps = self.tokenizer.encode(values)
+        else:
+            parts = values.split(areas(self.model.scales), dim=1)  # K x (B, l)
+            maps = [p.unflatten(1, s) for p, s in zip(parts, self.model.scales, strict=True)]
+        teacher_inputs = self.tokenizer.quantizer.teacher_inputs(maps)
+        return teacher_inputs, torch.cat([m.flatten(1) for m in maps], 1)
+
+    def after_step(self, step: int, optimizer: Optimizer, accelerator: Accelerator) -> None:
+        """Nothing is left to do."""
+
+    def figures(self, accelerator: Accelerator) -> dict[str, Any]:
+        """Loss in nats and accuracy a scale since the last call."""
+        means = accelerator.reduce(self.sums / max(1, self.micro_steps), "mean")
+        assert isinstance(means, Tensor)
+        self.sums.zero_()
+        self.micro_steps = 0
+        return {"scale_loss": means[0].tolist(), "scale_accuracy": means[1].tolist()}
+
+    @torch.no_grad()
+    def validate(
+        self, network: nn.Module, batches: Iterable[Batch], accelerator: Accelerator
+    ) -> dict[str, Any]:
+        """Loss in nats a token with every label known, accuracy, both a scale, on unseen images.
+
+        Their ratio to the entropy of the tokens' own frequencies tells what the model knows.
+        """
+        device, count = accelerator.device, len(self.model.scales)
+        sums = torch.zeros(2, count, dtype=torch.double, device=device)  # (2, K)
+        images = torch.zeros((), dtype=torch.double, device=device)
+        codes = torch.zeros(self.model.codes, dtype=torch.long, device=device)  # (V,)
+        for batch in batches:
+            teacher_inputs, tokens = self.inputs(batch.values.to(device))
+            _, losses, right = network(batch.labels.to(device), teacher_inputs, tokens)
+            sums += torch.stack([losses, right]).double() * len(tokens)
+            images += len(tokens)
+            codes += tokens.flatten().bincount(minlength=len(codes))
+        sums, images, codes = accelerator.reduce((sums, images, codes), "sum")  # pyright: ignore
+        losses, right = sums / images
+        weights = torch.tensor(areas(self.model.scales), dtype=torch.double, device=device)
+        weights = weights / weights.sum()  # (K,)
+        loss, unigram = (losses * weights).sum().item(), entropy(codes).item()
+        return {
+            "images": int(images),
+            "loss": loss,
+            "accuracy": (right * weights).sum().item(),
+            "unigram_entropy": unigram,
+            "loss_over_unigram": loss / unigram,
+            "scale_loss": losses.tolist(),
+            "scale_accuracy": right.tolist(),
+        }
+
+    def pictures(self, pipe: Pipeline, batch: Batch) -> dict[str, Tensor]:
+        """A grid of samples with the labels of a batch, (3, H', W') in [0, 1]."""
+        labels = batch.labels.to(pipe.device)
+        seeds = range(len(labels))
+        states = generate(pipe.model, pipe.tokenizer, labels, cfg=SAMPLING.cfg, seeds=seeds)
+        return {"samples": make_grid((last_state(states).image() + 1) / 2, nrow=8)}
+
+    def pipeline(self, state: Mapping[str, Tensor]) -> Pipeline:
+        """The pipeline of a whole state dict of the objective."""
+        weights = {name.removeprefix("model."): value for name, value in state.items()}
+        config = self.tokenizer.config
+        with torch.device("meta"):
+            model = VAR(self.model.config, config.scales, config.codes, config.latent)
+        model.load_state_dict(weights, assign=True)
+        whole = ModelConfig(
+            config,
+            self.model.config,
+            SAMPLING,
+            tokenizer_hash=self.origin.tokenizer_hash,
+            tokenizer_dtype=self.origin.tokenizer_dtype,
+            labels=self.names,
+            data=self.config.data.path,
+        )
+        return Pipeline(self.tokenizer, model, whole)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Nothing beside weights and optimizer."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""

@@ -1,0 +1,89 @@
+"""Small networks that every test may build: seeded, in eval mode, with weights far from zero."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from nextscale.config.model import ModelConfig, TokenizerConfig, TransformerConfig
+from nextscale.models.var import VAR
+from nextscale.pipeline import Pipeline
+from nextscale.tokenizer.tokenizer import Tokenizer
+
+TINY_TOKENIZER = {
+    "scales": (1, 2, 4),
+    "image_channels": 1,
+    "width": 8,
+    "multipliers": (1, 2),
+    "blocks": 1,
+    "groups": 4,
+    "latent": 4,
+    "codes": 16,
+}
+TINY_TRANSFORMER = {"classes": 3, "depth": 2, "width": 16, "heads": 2}
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """A test that draws from torch's global generator draws the same every time."""
+    torch.manual_seed(0)
+
+
+@torch.no_grad()
+def randomize(module: nn.Module) -> nn.Module:
+    """Fills weights as if trained: gates and a head near zero, as in a fresh VAR, hide faults."""
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in module.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        if weight.ndim == 1 or "embedding" in name or "codebook" in name:
+            weight.copy_(0.5 * noise + (name.endswith("weight") and weight.ndim == 1))
+        else:
+            weight.copy_(noise / (weight.numel() / weight.shape[0]) ** 0.5)
+    return module.eval()
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer() -> Callable[..., Tokenizer]:
+    """Builds a tiny tokenizer, 8x8 pixels to a 4x4 map; arguments change its configuration."""
+
+    def make(**changes) -> Tokenizer:
+        return randomize(Tokenizer(TokenizerConfig(**{**TINY_TOKENIZER, **changes})))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., VAR]:
+    """Builds a tiny transformer over a tokenizer's scales and codes."""
+
+    def make(tokenizer: Tokenizer, **changes) -> VAR:
+        config, pyramid = TransformerConfig(**{**TINY_TRANSFORMER, **changes}), tokenizer.config
+        return randomize(VAR(config, pyramid.scales, pyramid.codes, pyramid.latent))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer(make_tokenizer) -> Tokenizer:
+    """One to read from; tests that change weights make their own."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def model(make_model, tokenizer) -> VAR:
+    return make_model(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def pipe(tokenizer, model) -> Pipeline:
+    config = ModelConfig(tokenizer.config, model.config, labels=("Ankle boot", "bag", "coat"))
+    return Pipeline(tokenizer, model, config)
+
+
+@pytest.fixture(scope="session")
+def images(tokenizer) -> torch.Tensor:
+    """Five smooth pictures (5, 1, 8, 8) in [-1, 1]."""
+    noise = torch.randn(5, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+    size = tokenizer.config.image_size
+    return nn.functional.interpolate(noise, size, mode="bicubic").clamp(-1, 1)

@@ -1,0 +1,160 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nextscale.config.model import TransformerConfig
+from nextscale.models.transformer import (
+    AdaLNBlock,
+    Attention,
+    Cache,
+    Transformer,
+    drop_path,
+    modulate,
+)
+from nextscale.scales import length, parse_scales, spans
+
+SCALES = parse_scales("1 2 3")
+TOKENS = length(SCALES)
+
+
+def weights_of_matrices(model):
+    return sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
+
+
+@pytest.mark.parametrize("depth", [1, 6, 16, 30])
+def test_blocks_weigh_as_the_paper_counts(depth):
+    with torch.device("meta"):
+        own = Transformer(TransformerConfig(depth=depth))
+        shared = Transformer(TransformerConfig(depth=depth, shared_adaln=True))
+    assert weights_of_matrices(own) == 73_728 * depth**3
+    assert weights_of_matrices(shared) == 49_152 * depth**3 + 6 * (64 * depth) ** 2
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@torch.inference_mode()
+def test_attention_equals_one_softmax_under_a_block_causal_mask(normalized):
+    config = TransformerConfig(width=12, heads=3, normalized_attention=normalized)
+    layer = Attention(config)
+    nn.init.normal_(layer.query_bias)
+    nn.init.normal_(layer.value_bias)
+    if normalized:
+        layer.log_scale.copy_(torch.tensor([0.0, 2.0, 6.0]))  # the last is beyond log 100
+    x = torch.randn(2, TOKENS, 12)
+    query, key, value = F.linear(x, layer.query_key_value.weight).chunk(3, -1)
+    query, value = query + layer.query_bias, value + layer.value_bias
+    q, k, v = (part.view(2, TOKENS, 3, 4).transpose(1, 2) for part in (query, key, value))
+    if normalized:
+        strength = torch.tensor([1.0, math.exp(2), 100.0]).view(3, 1, 1)
+        scores = strength * F.cosine_similarity(q.unsqueeze(3), k.unsqueeze(2), dim=-1)
+    else:
+        scores = q @ k.transpose(2, 3) * 0.25 / 4**0.5
+    level = torch.tensor([i for i, (b, e) in enumerate(spans(SCALES)) for _ in range(b, e)])
+    scores = scores.masked_fill(level > level[:, None], -torch.inf)
+    mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(
+        layer(x, spans(SCALES), 0, None), layer.project(mixed), rtol=0, atol=1e-5
+    )
+
+
+def test_a_cache_hands_back_all_it_was_given():
+    cache = Cache(torch.zeros(1), depth=2, batch=1, heads=1, tokens=5, width=3)
+    first, second = torch.randn(2, 1, 1, 2, 3), torch.randn(2, 1, 1, 3, 3)
+    for part in (first, second):
+        for block in (0, 1):
+            keys, values = cache.extend(block, part[0] + block, part[1] - block)
+        cache.advance(part.shape[3])
+    assert cache.length == 5
+    assert torch.equal(keys, torch.cat([first[0], second[0]], 2) + 1)
+    assert torch.equal(values, torch.cat([first[1], second[1]], 2) - 1)
+
+
+def test_a_cache_holds_keys_in_the_weights_type():
+    model = Transformer(TransformerConfig(depth=2, width=8, heads=2)).bfloat16()
+    memory = model.new_cache(batch=3, tokens=7).memory
+    assert memory.dtype == torch.bfloat16
+    assert memory.shape == (2, 2, 3, 2, 7, 4)
+
+
+def test_modulate_normalises_then_scales_by_one_more_and_shifts():
+    x = 3 * torch.randn(2, 4, 50) + 5
+    normed = modulate(x, torch.zeros(1), torch.zeros(1))
+    torch.testing.assert_close(normed.mean(-1), torch.zeros(2, 4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(normed.std(-1, correction=0), torch.ones(2, 4))
+    torch.testing.assert_close(modulate(x, torch.tensor(0.5), torch.tensor(2.0)), 1.5 * normed + 2)
+
+
+@torch.inference_mode()
+def test_gates_close_both_branches():
+    block = AdaLNBlock(TransformerConfig(width=8, heads=2), 0.0)
+    x, one = torch.randn(2, TOKENS, 8), torch.ones(2, 1, 8)
+    closed = block(x, (0 * one, 0 * one, one, one, one, one), spans(SCALES), 0)
+    assert torch.equal(closed, x)
+    only_mlp = block(x, (0 * one, 2 * one, one, 0 * one, one, 0 * one), spans(SCALES), 0)
+    torch.testing.assert_close(only_mlp, x + 2 * block.mlp(F.layer_norm(x, (8,), eps=1e-6)))
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    dropped = drop_path(torch.ones(4000, 2, 3), 0.25)
+    per_sample = dropped.flatten(1)
+    assert torch.equal(per_sample.amin(1), per_sample.amax(1))
+    assert sorted(set(per_sample[:, 0].tolist())) == pytest.approx([0, 4 / 3])
+    assert dropped.mean().item() == pytest.approx(1, abs=0.03)
+
+
+def test_drop_path_rises_with_depth_and_acts_in_training_only():
+    trunk = Transformer(TransformerConfig(depth=3, width=8, heads=2, drop_path=0.4))
+    assert [block.drop_rate for block in trunk.blocks] == pytest.approx([0, 0.2, 0.4])
+    last, x, one = trunk.blocks[2], torch.randn(100, 1, 8), torch.ones(100, 1, 8)
+    for gates in ((one, 0 * one), (0 * one, one)):  # attention alone, then the MLP alone
+        modulations = (*gates, one, one, one, one)
+        counts = [
+            (last.train(training)(x, modulations, [(0, 1)], 0) == x).all(-1).sum().item()
+            for training in (True, False)
+        ]
+        assert counts == [pytest.approx(40, abs=20), 0]  # samples left as they came
+
+
+@torch.inference_mode()
+def test_shared_modulation_is_one_projection_plus_a_blocks_offset():
+    model = Transformer(TransformerConfig(depth=2, width=8, heads=2, shared_adaln=True))
+    condition = torch.randn(3, 8)
+    first, second = (torch.stack(m) for m in model.modulations(condition))  # (6, B, 1, D)
+    apart = model.blocks[1].offset - model.blocks[0].offset  # (6, D)
+    torch.testing.assert_close(second - first, apart[:, None, None].expand(6, 3, 1, 8))
+    common = model.shared_modulation(F.silu(condition)).view(3, 6, 8)
+    torch.testing.assert_close(first[4, :, 0], common[:, 4] + model.blocks[0].offset[4])
+
+
+def test_initial_weights_follow_the_paper():
+    config = TransformerConfig(depth=2, width=192, heads=3, gate_init=1e-3)
+    model = Transformer(config)
+    model.initialize()
+    std = (1 / (3 * 192)) ** 0.5
+    block = model.blocks[1]
+    gates, others = block.modulation.weight.split([2 * 192, 4 * 192])
+    spread = {
+        "mixing": block.attention.query_key_value.weight.std() / std,
+        "residual": block.attention.project.weight.std() / std * 2,
+        "mlp residual": block.mlp.project.weight.std() / std * 2,
+        "gates": gates.std() / std / 1e-3,
+        "modulation": others.std() / std * 2,
+    }
+    assert {name: value.item() for name, value in spread.items()} == pytest.approx(
+        dict.fromkeys(spread, 1), rel=0.02
+    )
+    assert block.attention.log_scale.tolist() == pytest.approx([math.log(4)] * 3)
+    assert block.mlp.expand.bias.abs().max() == 0
+
+
+def test_initial_offsets_of_shared_modulation_follow_the_paper():
+    config = TransformerConfig(depth=2, width=1024, heads=2, shared_adaln=True, gate_init=1e-2)
+    model = Transformer(config)
+    model.initialize()
+    gates, others = model.blocks[0].offset.split([2, 4])
+    assert gates.std().item() * 32 == pytest.approx(1e-2, rel=0.05)
+    assert others.std().item() * 32 == pytest.approx(0.5, rel=0.05)
+    projected = model.shared_modulation.weight.std().item()
+    assert projected == pytest.approx((1 / (3 * 1024)) ** 0.5, rel=0.02)
