@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from nextscale.config.model import ModelConfig
-from nextscale.scales import length, spans
+from nextscale.config.model import ModelConfig, TokenizerConfig
+from nextscale.scales import areas, length, spans
+from nextscale.tokenizer.autoencoder import SpatialAttention
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 # Products whose better rate is called the peak: (m, k, n).
@@ -22,7 +23,20 @@ def parameters(module: nn.Module) -> int:
 
 def count_flops(function: Callable[[], object]) -> int:
     """Floating-point operations (2 a multiply-add) of products and convolutions in one call."""
-    with FlopCounterMode(display=False) as counter:
+    from torch.utils import flop_counter  # takes a second, with what it needs
+
+    def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+        return flop_counter.sdpa_flop_count(query, key, value)
+
+    def attention_backward(gradient: torch.Size, *inputs: Any, **__: Any) -> int:
+        return flop_counter.sdpa_backward_flop_count(gradient, *inputs[:3])
+
+    aten = torch.ops.aten
+    fused = {  # the counter knows CUDA's fused attention, not the CPU's
+        aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+    }
+    with flop_counter.FlopCounterMode(display=False, custom_mapping=fused) as counter:
         function()
     return counter.get_total_flops()
 
@@ -52,14 +66,33 @@ def drawing_flops(config: ModelConfig, guided: bool, decodes: int = 1) -> int:
         guided: whether each image is drawn with and without its class.
         decodes: pictures decoded on the way, one a scale where it is watched.
     """
-    with torch.device("meta"), torch.inference_mode():
-        tokenizer = Tokenizer(config.tokenizer)
-        quantizer = tokenizer.quantizer
-        full = quantizer.empty(1)  # (B, C, H, W)
-        accumulating = count_flops(lambda: quantizer.accumulate(full, full, 0))
-        decoding = count_flops(lambda: tokenizer.decode_accumulated(full))
-    once = accumulating * len(config.tokenizer.scales) + decoding * decodes
-    return transformer_flops(config) * (2 if guided else 1) + once
+    scales, latent = config.tokenizer.scales, config.tokenizer.latent
+    phis = 2 * len(scales) * areas(scales)[-1] * 9 * latent * latent
+    drawn = transformer_flops(config) * (2 if guided else 1) + phis
+    return drawn + decodes * decoder_flops(config.tokenizer)
+
+
+def decoder_flops(config: TokenizerConfig) -> int:
+    """Floating-point operations of decoding one image, in convolutions and attention alone."""
+
+    def weights(*modules: nn.Module) -> int:
+        parts = [part for module in modules for part in module.modules()]
+        return sum(part.weight.numel() for part in parts if isinstance(part, nn.Conv2d))
+
+    with torch.device("meta"):
+        tokenizer = Tokenizer(config)
+    decoder, area = tokenizer.decoder, areas(config.scales)[-1]
+    products = area * weights(tokenizer.from_latent, decoder.conv_in, decoder.middle)
+    for i, level in enumerate(decoder.levels):
+        pixels = area * 4 ** (len(decoder.levels) - 1 - i)
+        products += pixels * weights(level)
+        if i > 0:
+            products += 4 * pixels * weights(decoder.upsamples[str(i)])
+    products += area * config.downsampling**2 * weights(decoder.conv_out)
+    for part in decoder.modules():
+        if isinstance(part, SpatialAttention):
+            products += 2 * area * area * part.norm.num_channels
+    return 2 * products
 
 
 def measure_peak(

@@ -4,6 +4,7 @@ It knows no files; `checkpoint` fills it.
 """
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any, cast
 
 import numpy as np
@@ -120,14 +121,17 @@ class Pipeline:
             UsageError: at an unknown label or an option out of its range.
         """
         wanted = as_list(labels)
-        if seeds is None:
+        if batch < 1:
+            raise UsageError(f"batch is {batch}; it must be at least 1")
+        if seeds is None and options.get("generator") is None:
             seeds = range(seed, seed + len(wanted))
-        if len(seeds) != len(wanted):
+        if seeds is not None and len(seeds) != len(wanted):
             raise UsageError(f"{len(seeds)} seeds are given for {len(wanted)} labels")
         images: list[Image.Image] = []
         for start in range(0, len(wanted), batch):
             part = slice(start, start + batch)
-            state = last_state(self.states(wanted[part], seeds=list(seeds[part]), **options))
+            chosen = None if seeds is None else seeds[part]
+            state = last_state(self.states(wanted[part], seeds=chosen, **options))
             images += to_pictures(state.image())
         return images
 
@@ -162,9 +166,9 @@ class Pipeline:
 
 def as_list(labels: Sequence[Label] | Label) -> list[Label]:
     """One label or several as a list."""
-    if labels is None or isinstance(labels, str | int):
-        return [labels]
-    return list(labels)
+    if labels is None or isinstance(labels, str | Integral):
+        return [cast(Label, labels)]
+    return list(cast(Sequence[Label], labels))
 
 
 def to_pictures(images: Tensor) -> list[Image.Image]:

@@ -3,8 +3,8 @@
 Pure functions outside the networks; `generate` joins a transformer and a tokenizer.
 """
 
-from collections import deque
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -133,7 +133,7 @@ def generate(
     seeds: Sequence[int] | None = None,
     constrain: Constrain | None = None,
 ) -> Iterator[State]:
-    """Draws a batch of images, yielding a state after every scale.
+    """Draws a batch of images; gives a state after every scale.
 
     Args:
         labels: int64 (B,); the number of classes means none.
@@ -154,13 +154,37 @@ def generate(
         raise UsageError("both generator and seeds are given; give one of them")
     if seeds is not None and len(seeds) != len(labels):
         raise UsageError(f"{len(seeds)} seeds are given for {len(labels)} labels")
-    device = labels.device
+    generators = None if generator is None else [generator]
     if seeds is not None:
-        generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-    else:
-        generators = None if generator is None else [generator]
+        generators = [torch.Generator(labels.device).manual_seed(seed) for seed in seeds]
+
+    def filtered(logits: Tensor) -> Tensor:
+        return keep_top_p(keep_top_k(logits / temperature, top_k), top_p)
+
+    strengths = [guidance_at(k, len(model.scales), cfg, guidance) for k in range(len(model.scales))]
+    return scale_by_scale(
+        model, tokenizer, labels, strengths, filtered, smooth, generators, constrain
+    )
+
+
+def scale_by_scale(
+    model: VAR,
+    tokenizer: Tokenizer,
+    labels: Tensor,
+    strengths: Sequence[float],
+    filtered: Callable[[Tensor], Tensor],
+    smooth: bool,
+    generators: Sequence[torch.Generator] | None,
+    constrain: Constrain | None,
+) -> Iterator[State]:
+    """The loop of `generate`, once its options are checked.
+
+    Args:
+        strengths: of guidance, one a scale; all 0 leaves the unconditional half out.
+        filtered: what is drawn from, of guided logits (B, l, V).
+    """
     batch, quantizer, count = labels.shape[0], tokenizer.quantizer, len(model.scales)
-    guided = cfg != 0 and guidance != "off"
+    guided = any(strengths)
 
     with torch.inference_mode():
         everyone = torch.cat([labels, model.condition.none_like(labels)]) if guided else labels
@@ -175,10 +199,8 @@ def generate(
         with torch.inference_mode():
             logits = model.logits(model.step(x, modulations, cache), head_modulations)
             if guided:
-                logits = guide(*logits.chunk(2), guidance_at(k, count, cfg, guidance))  # (B, l, V)
-            if temperature != 1:
-                logits = logits / temperature
-            logits = keep_top_p(keep_top_k(logits, top_k), top_p)
+                logits = guide(*logits.chunk(2), strengths[k])  # (B, l, V)
+            logits = filtered(logits)
             tokens = draw(logits, generators).view(batch, *scale)
             if smooth:
                 soft = soften(logits, quantizer.codebook, position(k, count), generators)

@@ -23,6 +23,8 @@ def parse_scales(value: Iterable[int | str | Sequence[int]] | str) -> Scales:
     Raises:
         UsageError: if an entry is no side or the scales do not increase.
     """
+    if not isinstance(value, str | Iterable):
+        raise UsageError(f"scales {value!r} are no list of sides")
     entries = value.replace(",", " ").split() if isinstance(value, str) else list(value)
     scales = tuple(_parse_scale(entry) for entry in entries)
     check_increasing(scales)
@@ -32,8 +34,11 @@ def parse_scales(value: Iterable[int | str | Sequence[int]] | str) -> Scales:
 def _parse_scale(entry: int | str | Sequence[int]) -> Scale:
     try:
         sides = entry.split("x") if isinstance(entry, str) else entry
-        numbers = [int(sides)] if isinstance(sides, int) else [int(side) for side in sides]
+        given = [sides] if isinstance(sides, int) else list(sides)
+        numbers = [int(side) for side in given]
         height, width = numbers * 2 if len(numbers) == 1 else numbers
+        if any(str(a) != str(b) for a, b in zip(given, numbers, strict=True)):
+            raise ValueError
     except (TypeError, ValueError):
         raise UsageError(f"scale {entry!r} is neither a side nor a pair (h, w)") from None
     return height, width

@@ -38,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
     add_model_arguments(parser)
     add = parser.add_argument
-    add("--labels", type=str, nargs="+", help="numbers, names or none [all classes in turn]")
+    add("--labels", type=str | int, nargs="+", help="numbers, names or none [all classes in turn]")
     add("--count", type=int, help="images, spread evenly over the labels [one a label]")
     add("--seed", type=int, default=0, help="image i is drawn with seed + i")
     group = parser.add_argument_group("how to draw [as the model's configuration says]")
@@ -98,7 +98,7 @@ def run(options: Namespace) -> int:
 
 
 def choose_labels(
-    pipe: "Pipeline", given: Sequence[str] | None, count: int | None, seed: int
+    pipe: "Pipeline", given: Sequence[str | int] | None, count: int | None, seed: int
 ) -> list[int]:
     """Number of the class of every image; the number of classes means none.
 
@@ -115,7 +115,7 @@ def choose_labels(
             random.Random(seed).shuffle(turn)
             count = count or A_FEW
     else:
-        wanted = [None if label.lower() == "none" else label for label in given]
+        wanted = [None if str(label).lower() == "none" else label for label in given]
         turn = pipe.label_numbers(wanted).tolist()
         for label, number in zip(wanted, turn, strict=True):
             if number == classes and label is not None:

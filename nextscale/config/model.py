@@ -144,7 +144,7 @@ class TransformerConfig:
             raise UsageError(f"depth is {self.depth}; it must be at least 1")
         width = self.width or 64 * self.depth
         heads = self.heads or max(1, width // 64)
-        if width % heads:
+        if width < 1 or heads < 1 or width % heads:
             raise UsageError(f"width {width} is not divisible by {heads} heads")
         object.__setattr__(self, "width", width)
         object.__setattr__(self, "heads", heads)
@@ -203,7 +203,7 @@ class ModelConfig:
         for name, part in parts.items():
             if values.get(name) is not None:
                 values[name] = build(part, values[name], name)
-        values["labels"] = tuple(values.get("labels", ()))
+        values["labels"] = tuple(values.get("labels") or ())
         return build(cls, values, "the checkpoint")
 
 
@@ -219,7 +219,12 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
             f"unknown configuration key {', '.join(unknown)} in {where}; known: "
             f"{', '.join(sorted(known))}"
         )
-    return kind(**values)
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"configuration of {where} cannot be read: {error}") from error
 
 
 def check_ends_at(scales: Scales, feature: Scale) -> None:

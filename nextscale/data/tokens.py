@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from nextscale.data.images import Source
 from nextscale.data.order import Samples
-from nextscale.scales import describe, length
+from nextscale.scales import length
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 CHUNK = 250  # images encoded at once; part of the key, since rounding may depend on it
@@ -60,7 +61,7 @@ def cache_key(tokenizer: Tokenizer, tokenizer_hash: str, source: Source, copies:
     """Name of a cache's folder."""
     shaped_by = {
         "tokenizer": tokenizer_hash,
-        "scales": describe(tokenizer.config.scales),
+        "config": asdict(tokenizer.config),  # z-norm and φ's ratio are in no weight
         "data": source.identity,
         "images": len(source),
         "copies": copies,

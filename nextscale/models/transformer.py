@@ -28,7 +28,7 @@ class Cache:
         self.length = 0
 
     def extend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes keys and values (B, heads, l, width) behind the known ones; returns all of them."""
+        """Writes keys and values (B, heads, l, width) behind the known ones; returns all."""
         end = self.length + keys.shape[2]
         stored = self.memory[block]
         stored[0, :, :, self.length : end] = keys

@@ -39,7 +39,8 @@ class VAR(nn.Module):
         self.transformer = Transformer(config)
         self.head_modulation = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, codes)
-        self.initialize()
+        if not self.head.weight.is_meta:  # nothing to fill, and slow there: it imports sympy
+            self.initialize()
 
     def forward(self, labels: Tensor, teacher_inputs: Tensor) -> Tensor:
         """Logits (B, L, V) of all scales at once, each from the coarser ones only.

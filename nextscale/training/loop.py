@@ -100,7 +100,7 @@ class Run:
         self.last = min(self.steps, config.max_steps or self.steps)
         self.directory = RunDirectory(Path(config.out), accelerator.is_main_process)
         self.best = {"step": -1, "value": math.inf}
-        self.bad = torch.zeros((), dtype=torch.bool, device=accelerator.device)
+        self.first_bad = torch.full((), math.inf, device=accelerator.device)  # step
         self.skipped = 0
 
     def train(self) -> Path:
@@ -112,7 +112,7 @@ class Run:
             Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
         """
         config, accelerator = self.config, self.accelerator
-        found = self.directory.open(self.stage.command, config)
+        found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
         objective = self.stage.build(self.steps, accelerator)
         if config.compile:
             objective.compile()
@@ -170,7 +170,7 @@ class Run:
                 with accelerator.autocast():
                     loss, found = self.stage.step(self.network, batch, step)
                 accelerator.backward(loss / config.accumulation)
-            self.bad |= ~loss.detach().isfinite()
+            self.first_bad.clamp_(max=torch.where(loss.detach().isfinite(), math.inf, step))
             for name, value in {"loss": loss.detach(), **found}.items():
                 terms[name] = terms.get(name, 0) + value / config.accumulation
         if config.clip:
@@ -204,6 +204,9 @@ class Run:
             figures = self.stage.validate(self.network, loader, self.accelerator)
             state = self.whole_state()
         value = float(figures[self.stage.better])
+        if not math.isfinite(value):
+            self.first_bad.clamp_(max=step)
+            self.check_finite()
         if value < self.best["value"]:
             self.best = {"step": step, "value": value}
         self.directory.log({"step": step, "event": "validation", **figures})
@@ -246,11 +249,15 @@ class Run:
         show(step, entry)
 
     def measure_machine(self, objective: nn.Module) -> None:
-        """Counts one image's training FLOPs and the device's fp32 peak; tells and logs both."""
+        """Counts one image's training FLOPs and the device's fp32 peak; tells and logs both.
+
+        Nothing of it stays: neither draws nor statistics.
+        """
         self.peak = measure_peak(self.accelerator.device)
         part = next(iter(validation_parts(len(self.validation), 2, 0, 1)))
         batch = self.on_device(next(iter(batches(self.validation, [part], 0, False))))
         was = torch.get_rng_state()
+        counts = {name: value.clone() for name, value in self.stage.state_dict().items()}
 
         def forward_and_backward() -> None:
             self.stage.step(objective, batch, 0)[0].backward()
@@ -258,6 +265,7 @@ class Run:
         self.flops = count_flops(forward_and_backward) / len(batch.labels)
         objective.zero_grad(set_to_none=True)
         self.stage.figures(self.accelerator)
+        self.stage.load_state_dict(counts)
         torch.set_rng_state(was)
         entry = {
             "event": "start",
@@ -284,6 +292,10 @@ class Run:
         optimizer = self.optimizer_state()
         with self.shown_weights():
             shown = self.whole_state() if self.average else own
+        counts = {
+            name: self.accelerator.reduce(value, "sum")
+            for name, value in self.stage.state_dict().items()
+        }
 
         def write(place: Path) -> None:
             checkpoint.save(self.stage.pipeline(shown), place)
@@ -292,7 +304,7 @@ class Run:
                 "best": self.best,
                 "network": own,
                 "optimizer": optimizer,
-                "stage": self.stage.state_dict(),
+                "stage": counts,
                 "average": self.average.state_dict() if self.average else [],
             }
             torch.save(training, place / "training.pt")
@@ -303,6 +315,7 @@ class Run:
     def restore(self, place: Path | None) -> int:
         """Reads a checkpoint of `save`; returns the step to go on with."""
         if place is None:
+            self.directory.forget_log_after(0)
             return 0
         state = load_training(place)
         options = distributed.StateDictOptions(full_state_dict=True)
@@ -313,7 +326,8 @@ class Run:
             optim_state_dict=state["optimizer"],
             options=options,
         )
-        self.stage.load_state_dict(state["stage"])
+        if self.accelerator.is_main_process:  # the counts are those of all processes
+            self.stage.load_state_dict(state["stage"])
         if self.average:
             self.average.load_state_dict(state["average"])
         self.best = state["best"]
@@ -322,12 +336,14 @@ class Run:
         return state["step"]
 
     def finish(self) -> Path:
-        """Writes the final model, in the configured precision."""
+        """Writes the final model; what was trained is rounded to the configured precision."""
+        dtype = DTYPES[self.config.export]
         with self.shown_weights():
             state = self.whole_state()
         final = self.directory.path / "final"
         if self.accelerator.is_main_process:
-            checkpoint.save(self.stage.pipeline(state), final, dtype=DTYPES[self.config.export])
+            rounded = {name: value.to(dtype) for name, value in state.items()}
+            checkpoint.save(self.stage.pipeline(rounded), final)
         self.accelerator.wait_for_everyone()
         return final
 
@@ -349,11 +365,14 @@ class Run:
         return self.average.applied() if self.average else nullcontext()
 
     def check_finite(self) -> None:
-        """Raises Diverged if any loss so far was NaN or infinite on any process."""
-        bad = self.accelerator.reduce(self.bad.float(), "sum")
-        if float(bad) > 0:  # pyright: ignore
-            good = self.directory.latest()
-            where = f"the last good checkpoint is {good}" if good else "no checkpoint was written"
+        """Raises Diverged if any loss so far was NaN or infinite on any process.
+
+        A checkpoint from which that loss was computed is not a good one.
+        """
+        first_bad = -float(self.accelerator.reduce(-self.first_bad, "max"))  # pyright: ignore
+        if math.isfinite(first_bad):
+            good = self.directory.latest(before=int(first_bad))
+            where = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
             raise Diverged(
                 f"the loss became NaN or infinite; {where}; try a lower learning rate or --clip"
             )
@@ -464,12 +483,16 @@ class Window:
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
     """The engine of a run: one process, or those that `torchrun` or `accelerate launch` started."""
-    accelerator = Accelerator(
-        mixed_precision=config.precision,
-        log_with="tensorboard",
-        project_dir=config.out,
-        gradient_accumulation_steps=1,  # the loop divides batches itself
-    )
+    try:
+        accelerator = Accelerator(
+            mixed_precision=config.precision,
+            cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet
+            log_with="tensorboard",
+            project_dir=config.out,
+            gradient_accumulation_steps=1,  # the loop divides batches itself
+        )
+    except ValueError as error:  # a precision that the device does not have
+        raise UsageError(f"precision {config.precision} cannot be used here: {error}") from error
     if accelerator.distributed_type not in (
         DistributedType.NO,
         DistributedType.MULTI_CPU,

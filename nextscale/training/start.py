@@ -29,15 +29,18 @@ def start_tokenizer(
     Raises:
         UsageError: if `tokenizer` is given beside `init` and is another one.
     """
+    wanted, plain = config.tokenizer, TokenizerConfig()
     scales = parse_scales(config.scales) if config.scales else None
     if not config.init:
-        architecture = replace(config.tokenizer, scales=scales or config.tokenizer.scales)
+        architecture = replace(wanted, scales=scales or wanted.scales)
         return replace(config, tokenizer=architecture, scales=()), None, []
     pipe = checkpoint.load(config.init)
     found = pipe.tokenizer.config
-    wanted = config.tokenizer
-    if wanted not in (TokenizerConfig(), replace(found, scales=wanted.scales)):
-        names = [k for k, v in vars(wanted).items() if k != "scales" and v != getattr(found, k)]
+    if wanted.scales != plain.scales:
+        scales = scales or wanted.scales
+    given = {k: v for k, v in vars(wanted).items() if k != "scales" and v != getattr(plain, k)}
+    names = [name for name, value in given.items() if value != getattr(found, name)]
+    if names:
         raise UsageError(
             f"{config.init} holds a tokenizer with another {', '.join(names)}; leave these options "
             "out, the architecture comes from --init"

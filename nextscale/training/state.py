@@ -55,18 +55,25 @@ class RunDirectory:
             raise UsageError(f"{self.path} is not empty and holds no run; give another directory")
         return wanted
 
-    def open(self, command: str, config: TrainingConfig) -> Path | None:
+    def open(
+        self, command: str, config: TrainingConfig, wait: Callable[[], None] = lambda: None
+    ) -> Path | None:
         """Starts or continues a run; gives the checkpoint to continue from, None for a fresh start.
+
+        Args:
+            wait: a barrier over the processes; all have checked before one writes.
 
         Raises:
             UsageError: as `check`.
         """
         wanted = self.check(command, config)
+        wait()
         if self.writes:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "config.json", json.dumps(wanted, indent=2))
             for leftover in self.checkpoints.glob(".*"):
                 shutil.rmtree(leftover)
+        wait()
         return self.latest()
 
     def compare(self, found: dict[str, Any], wanted: dict[str, Any], resume: bool) -> None:
@@ -87,9 +94,12 @@ class RunDirectory:
         """Whole checkpoints, oldest first."""
         return sorted(self.checkpoints.glob("step-*"))
 
-    def latest(self) -> Path | None:
-        """The checkpoint that a continuation starts from."""
-        return self.saved()[-1] if self.saved() else None
+    def latest(self, before: int | None = None) -> Path | None:
+        """The checkpoint that a continuation starts from; or the last one before a step."""
+        saved = self.saved()
+        if before is not None:
+            saved = [place for place in saved if place.name < name_of(before)]
+        return saved[-1] if saved else None
 
     def save(self, step: int, write: Callable[[Path], None], keep: int, best: int) -> Path:
         """Writes checkpoint `step` beside its place, renames it there and forgets old ones.

@@ -56,6 +56,8 @@ class TokenizerObjective(nn.Module):
         super().__init__()
         self.loss, self.average = config.loss, average
         self.tokenizer = tokenizer
+        for i, phi in enumerate(tokenizer.quantizer.phis):  # DDP waits for every gradient
+            phi.requires_grad_(i in tokenizer.quantizer.phi_of_scale)
         self.perceptual = None
         if self.loss.perceptual > 0:
             self.perceptual = perceptual_distance(self.loss.perceptual_network)
@@ -289,7 +291,7 @@ class TokenizerStage:
         return Pipeline(tokenizer, None, config)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a continuation needs beside weights and optimizer."""
+        """Counts that a continuation needs; over several processes they are to be summed."""
         return {"since_revival": self.since_revival}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

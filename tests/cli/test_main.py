@@ -1,0 +1,66 @@
+import subprocess
+import sys
+
+import pytest
+
+from nextscale.cli.main import COMMANDS, main
+from nextscale.errors import UsageError
+
+HEAVY = ("torch", "numpy", "PIL", "rich", "torchvision", "accelerate", "huggingface_hub")
+
+
+def imported_by(*words):
+    """Modules among HEAVY that a command imports in a process of its own, and what it prints."""
+    code = (
+        "import sys; from nextscale.cli.main import main; code = main(sys.argv[1:]);"
+        f"print(*[m for m in {HEAVY} if m in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    return set(done.stderr.splitlines()[-1].split()), done.stdout
+
+
+def test_the_overview_names_every_command_and_imports_nothing_heavy():
+    modules, text = imported_by("--help")
+    assert not modules
+    assert all(f"  {name} " in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_imports_nothing_heavy(name):
+    modules, text = imported_by(*name.split(), "--help")
+    assert not modules
+    assert f"usage: nextscale {name} " in text
+    assert COMMANDS[name][1] in " ".join(text.split())
+
+
+def test_the_installed_program_runs():
+    program = [sys.executable, "-m", "nextscale.cli.main"]
+    assert subprocess.run(program, check=False).returncode == 0
+    assert main(["--version"]) == 0
+
+
+def test_an_unknown_command_names_the_known_ones(refused):
+    said = refused("smaple", "x")
+    assert "unknown command 'smaple x'" in said
+    assert "train tokenizer" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample"], "arguments are required: model; `nextscale sample --help`"),
+        (["sample", "tiny", "--color", "3"], "unrecognized arguments: --color 3"),
+        (["sample", "tiny", "--count", "many"], "Got value: many; `nextscale sample --help`"),
+        (["sample", "tiny", "--guidance", "sine"], "choose from 'linear', 'constant', 'off'"),
+        (["sample", "tiny", "--cfg", "nan"], "Got value: nan"),
+    ],
+)
+def test_bad_options_are_one_line(refused, words, said):
+    assert said in refused(*words)
+
+
+def test_debug_shows_where_an_error_arose():
+    with pytest.raises(UsageError, match="nothing is known as 'nothing'"):
+        main(["sample", "nothing", "--debug"])

@@ -1,0 +1,155 @@
+"""A run that was killed or stopped ends with the very weights of one that was not."""
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from nextscale.training import loop
+from tests.training import runs
+
+WORDS = {
+    "tokenizer": [*runs.EVERYTHING, "--accumulation", 2],
+    "var": ["--model.drop-path", 0.3, "--label-drop", 0.3, "--label-smoothing", 0.1],
+}
+SHARED = ["--ema", 0.9, "--epochs", 4, "--log-every", 3]  # 12 steps
+SIGNALS = {"tokenizer": signal.SIGTERM, "var": signal.SIGINT}
+
+
+@pytest.fixture(params=["tokenizer", "var"])
+def stage(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def words(stage: str, trained: Path, tmp_path: Path) -> list[object]:
+    """Options of a training with everything on that draws at random."""
+    own = WORDS[stage]
+    if stage == "var":
+        own = [*own, "--tokenizer", trained, "--cache", tmp_path / "tokens", "--cache-tokens", 2]
+    return [*SHARED, *own]
+
+
+def assert_same_run(ours: Path, theirs: Path) -> None:
+    """Weights, averages, moments and validation figures are equal, bit for bit."""
+    runs.assert_identical(runs.last_state(ours), runs.last_state(theirs))
+    names = [path.name for path in (theirs / "final").glob("*.safetensors")]
+    assert names
+    for name in names:
+        assert (ours / "final" / name).read_bytes() == (theirs / "final" / name).read_bytes()
+    assert runs.log(ours, "validation") == runs.log(theirs, "validation")
+
+
+def test_killed_and_stopped_runs_continue_exactly(
+    stage: str,
+    words: list[object],
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    whole, killed, stopped = (tmp_path / name for name in ("whole", "killed", "stopped"))
+    assert runs.train(stage, whole, pictures, *words) == 0
+
+    # Kill -9 before a first checkpoint, in mid-epoch, while one is written, and before its rename.
+    often = runs.train_words(stage, killed, pictures, *words, "--save-every", 1, "--resume")
+    for moment, count, newest in (
+        ("step", 0, None),
+        ("step", 4, 4),
+        ("writing", 1, 5),
+        ("renaming", 2, 7),
+    ):
+        process = runs.start(runs.run_and_die, often, moment, count)
+        assert runs.exit_code(process) == -signal.SIGKILL
+        places = [name for name in runs.checkpoints(killed) if not name.startswith(".")]
+        assert places[-1:] == ([f"step-{newest:08d}"] if newest else [])
+    assert any(name.startswith(".") for name in runs.checkpoints(killed))  # the cut-off one
+    assert runs.exit_code(runs.start(runs.run_all, [often])) == 0
+    assert not any(name.startswith(".") for name in runs.checkpoints(killed))
+    assert_same_run(killed, whole)
+
+    # A polite signal in the fifth step: it is finished and saved, though nothing else was so far.
+    number, take_step = SIGNALS[stage], loop.Run.optimizer_step
+
+    def signalled(run: loop.Run, step: int, stream):
+        if step == 4:
+            os.kill(os.getpid(), number)
+        return take_step(run, step, stream)
+
+    monkeypatch.setattr(loop.Run, "optimizer_step", signalled)
+    rarely = [*words, "--validate-every", 4]
+    assert runs.train(stage, stopped, pictures, *rarely) == 128 + number
+    assert "saved; add --resume to continue" in capfd.readouterr().err
+    assert runs.checkpoints(stopped) == ["step-00000005"]
+    monkeypatch.setattr(loop.Run, "optimizer_step", take_step)
+    assert runs.train(stage, stopped, pictures, *rarely, "--resume") == 0
+    assert "continuing from" in capfd.readouterr().out
+    runs.assert_identical(runs.last_state(stopped)["network"], runs.last_state(whole)["network"])
+    runs.assert_identical(runs.last_state(stopped)["average"], runs.last_state(whole)["average"])
+
+
+def test_log_holds_every_step_once(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["--epochs", 2, "--log-every", 1, "--validate-every", 1]
+    again = runs.train_words("tokenizer", out, pictures, *words, "--resume")
+    for count in (2, 2):  # before the first checkpoint, and behind it
+        assert runs.exit_code(runs.start(runs.run_and_die, again, "step", count)) < 0
+    with (out / "log.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')  # a line that a kill cut off
+    assert runs.train("tokenizer", out, pictures, *words, "--resume") == 0
+    assert [line["step"] for line in runs.log(out)] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in runs.log(out, "validation")] == [3, 6]
+
+
+def test_a_finished_run_resumes_to_nothing(pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert runs.train("tokenizer", out, pictures, "--epochs", 1) == 0
+    weights = (out / "final" / "tokenizer.safetensors").read_bytes()
+    assert runs.train("tokenizer", out, pictures, "--epochs", 1, "--resume") == 0
+    assert (out / "final" / "tokenizer.safetensors").read_bytes() == weights
+
+
+def test_reading_processes_survive_ctrl_c(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal sends Ctrl-C to the readers too; the run still finishes its step and saves."""
+    out, take_step = tmp_path / "run", loop.Run.optimizer_step
+
+    def signalled(run: loop.Run, step: int, stream):
+        if step == 1:
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGINT)
+                process.join(1)
+            os.kill(os.getpid(), signal.SIGINT)
+        return take_step(run, step, stream)
+
+    monkeypatch.setattr(loop.Run, "optimizer_step", signalled)
+    words = ["--data.workers", 1, "--epochs", 4]
+    assert runs.train("tokenizer", out, pictures, *words) == 130
+    assert runs.checkpoints(out) == ["step-00000002"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign"])
+def test_a_damaged_state_is_one_line(
+    damage: str, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert runs.train("tokenizer", out, pictures, "--epochs", 1) == 0
+    (place,) = (out / "checkpoints").iterdir()
+    file = place / "training.pt"
+    file.write_bytes(file.read_bytes()[:5000] if damage == "truncated" else b"no archive")
+    capfd.readouterr()
+    assert runs.train("tokenizer", out, pictures, "--epochs", 1, "--resume") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"{file} cannot be read" in line
+    assert f"remove {place} to continue from the checkpoint before" in line
+
+
+def test_the_run_records_its_whole_configuration(trained: Path) -> None:
+    config = json.loads((trained.parent / "config.json").read_text())
+    assert config["command"] == "train tokenizer"
+    assert config["tokenizer"]["codes"] == 16
+    assert config["data"]["flip"] is True

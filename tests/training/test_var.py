@@ -1,0 +1,148 @@
+"""The transformer's loss by hand, dropped labels, and validation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from nextscale.config.model import ModelConfig
+from nextscale.config.run import VarTraining
+from nextscale.data.images import Batch
+from nextscale.data.order import Part, uniforms
+from nextscale.models.var import VAR
+from nextscale.pipeline import Pipeline
+from nextscale.scales import spans
+from nextscale.tokenizer.tokenizer import Tokenizer
+from nextscale.training.tokenizer import entropy
+from nextscale.training.var import VarObjective, VarStage
+
+
+@pytest.fixture
+def stage(make_tokenizer, make_model) -> VarStage:
+    tokenizer: Tokenizer = make_tokenizer()
+    pipe = Pipeline(tokenizer, None, ModelConfig(tokenizer.config))
+    config = VarTraining(label_drop=0.5)
+    stage = VarStage(config, ("a", "b", "c"), pipe, make_model(tokenizer, drop_path=0.0))
+    stage.build(10, Accelerator(cpu=True))
+    return stage
+
+
+def batch_of(values: Tensor, epoch: int = 0) -> Batch:
+    labels = torch.arange(len(values)) % 3
+    return Batch(values, labels, Part(epoch, np.arange(len(values))))
+
+
+def flat_tokens(stage: VarStage, images: Tensor) -> Tensor:
+    return torch.cat([t.flatten(1) for t in stage.tokenizer.encode(images)], 1)
+
+
+class Ear(nn.Module):
+    """Passes on to an objective and remembers what it was asked."""
+
+    def __init__(self, objective: nn.Module) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, labels: Tensor, teacher_inputs: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        self.labels, self.teacher_inputs, self.tokens = labels, teacher_inputs, tokens
+        return self.objective(labels, teacher_inputs, tokens)
+
+
+def test_loss_by_hand(stage: VarStage, images: Tensor) -> None:
+    model, tokens = stage.model, flat_tokens(stage, images)
+    inputs = stage.tokenizer.quantizer.teacher_inputs(stage.tokenizer.encode(images))
+    labels = torch.zeros(len(images), dtype=torch.long)
+    logits = model(labels, inputs)  # (B, L, V)
+    right = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]  # (B, L)
+
+    objective = VarObjective(model, label_smoothing=0.1).train()
+    smoothed = -(0.9 * right.mean() + 0.1 * logits.log_softmax(-1).mean())
+    loss, losses, accuracies = objective(labels, inputs, tokens)
+    torch.testing.assert_close(loss, smoothed)
+    for k, (begin, end) in enumerate(spans(model.scales)):
+        torch.testing.assert_close(losses[k], -right[:, begin:end].mean())
+        hits = (logits.argmax(-1) == tokens)[:, begin:end].float().mean()
+        assert accuracies[k] == hits
+    torch.testing.assert_close(objective.eval()(labels, inputs, tokens)[0], -right.mean())
+
+
+def test_images_and_their_tokens_train_alike(stage: VarStage, images: Tensor) -> None:
+    from_images = stage.inputs(images)
+    from_tokens = stage.inputs(flat_tokens(stage, images))
+    for ours, theirs in zip(from_images, from_tokens, strict=True):
+        assert torch.equal(ours, theirs)
+    assert not any(value.requires_grad for value in from_images)
+
+
+def test_labels_are_dropped_by_seed_epoch_and_sample(stage: VarStage, images: Tensor) -> None:
+    ear = Ear(stage.objective)
+    many = images[torch.arange(40) % len(images)]
+    seen = []
+    for epoch in (0, 1, 0):
+        batch = batch_of(many, epoch)
+        stage.step(ear, batch, step=0)
+        dropped = ear.labels == 3
+        wanted = uniforms(0, epoch, np.arange(40), 1, purpose=1)[:, 0] < 0.5
+        assert dropped.tolist() == wanted.tolist()
+        assert torch.equal(ear.labels[~dropped], batch.labels[~dropped])
+        seen.append(dropped)
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_figures_are_means_a_scale_since_the_last_time(stage: VarStage, images: Tensor) -> None:
+    stage.config = replace(stage.config, label_drop=0.0)
+    batch = batch_of(images)
+    _, losses, right = stage.objective(batch.labels, *stage.inputs(images))
+    for _ in range(2):
+        stage.step(stage.objective, batch, step=0)
+    accelerator = Accelerator(cpu=True)
+    figures = stage.figures(accelerator)
+    assert figures["scale_loss"] == pytest.approx(losses.tolist())
+    assert figures["scale_accuracy"] == pytest.approx(right.tolist())
+    assert stage.figures(accelerator)["scale_loss"] == [0, 0, 0]
+
+
+def test_validation_weighs_images_and_tokens_alike(stage: VarStage, images: Tensor) -> None:
+    objective = stage.objective.eval()
+    whole = batch_of(images)
+    parts = [
+        Batch(whole.values[a:b], whole.labels[a:b], Part(0, np.arange(a, b)))
+        for a, b in ((0, 3), (3, 5))
+    ]
+    figures = stage.validate(objective, parts, Accelerator(cpu=True))
+    with torch.no_grad():
+        loss, losses, right = objective(whole.labels, *stage.inputs(images))
+    tokens = flat_tokens(stage, images)
+    assert figures["images"] == len(images)
+    assert figures["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert figures["scale_loss"] == pytest.approx(losses.tolist(), rel=1e-5)
+    assert figures["scale_accuracy"] == pytest.approx(right.tolist(), rel=1e-5)
+    unigram = entropy(tokens.flatten().bincount(minlength=16)).item()
+    assert figures["unigram_entropy"] == pytest.approx(unigram)
+    assert figures["loss_over_unigram"] == pytest.approx(loss.item() / unigram, rel=1e-5)
+
+
+def test_the_tokenizer_is_not_trained(stage: VarStage, images: Tensor) -> None:
+    stage.step(stage.objective, batch_of(images), step=0)[0].backward()
+    assert not any(p.requires_grad or p.grad is not None for p in stage.tokenizer.parameters())
+    assert all(p.grad is not None for p in stage.model.parameters())
+    trained = {id(p) for group in stage.parameter_groups() for p in group["params"]}
+    assert trained == {id(p) for p in stage.model.parameters()}
+
+
+def test_without_classes_every_label_means_none(make_tokenizer, make_model, images) -> None:
+    tokenizer = make_tokenizer()
+    model: VAR = make_model(tokenizer, classes=0, drop_path=0.0)
+    pipe = Pipeline(tokenizer, None, ModelConfig(tokenizer.config))
+    stage = VarStage(VarTraining(label_drop=0.5), (), pipe, model)
+    stage.build(10, Accelerator(cpu=True))
+    batch = Batch(images, torch.zeros(5, dtype=torch.long), Part(0, np.arange(5)))
+    loss, _ = stage.step(stage.objective, batch, step=0)
+    inputs, tokens = stage.inputs(images)
+    logits = model(torch.zeros(5, dtype=torch.long), inputs)
+    torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), tokens.flatten()))
