@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo pictures test lint
 .DELETE_ON_ERROR:
 
 .venv: .venv/installed
@@ -15,6 +15,12 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/nextscale sample fashion-mnist --count 100 --grow --out demo
 	@echo "images are in demo/: grid.png, growing.gif and one PNG each"
+
+# The README's pictures, from the bundled model.
+pictures: .venv/installed
+	$(BIN)/nextscale sample fashion-mnist --count 100 --grow --out build/pictures
+	cp build/pictures/grid.png docs/results/samples.png
+	cp build/pictures/growing.gif docs/results/growing.gif
 
 lint: .venv/installed
 	$(BIN)/ruff check .

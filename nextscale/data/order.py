@@ -43,7 +43,7 @@ def uniforms(seed: int, epoch: int, samples: Samples, draws: int, purpose: int =
     """Uniform draws float64 (samples, draws) in [0, 1) that depend on nothing but the arguments.
 
     Args:
-        purpose: keeps unrelated uses apart (augmentation 0, class dropping 1).
+        purpose: keeps uses apart: augmentation 0, class dropping 1, order 2.
     """
     with np.errstate(over="ignore"):
         key = np.zeros(1, np.uint64)

@@ -16,7 +16,9 @@ from nextscale.scales import position
 
 MAX_LOG_SCALE = math.log(100)  # released VAR models
 PLAIN_SCALE = 0.25  # over sqrt(head width), of released models without normalised attention
+MERGED = 128  # tokens; coarse scales up to so many share one masked attention call
 Modulation = tuple[Tensor, ...]
+Piece = tuple[int, int, Tensor | None]
 
 
 class Cache:
@@ -55,14 +57,13 @@ class Attention(nn.Module):
         self.project = nn.Linear(config.width, config.width)
 
     def forward(
-        self, x: Tensor, spans: Sequence[tuple[int, int]], block: int, cache: Cache | None
+        self, x: Tensor, pieces: Sequence[Piece], block: int, cache: Cache | None
     ) -> Tensor:
         """Attends from every scale to itself and all coarser ones.
 
         Args:
             x: (B, l, D).
-            spans: first token of each scale in x and the one after its last; one SDPA call serves
-                one scale, so that no mask is needed and no masked score is computed.
+            pieces: of x, as `causal_pieces` gives them.
             block: this block's place in the cache.
             cache: earlier scales, to which x is added; None if x holds all of them.
         """
@@ -72,24 +73,53 @@ class Attention(nn.Module):
         mixed = F.linear(x, self.query_key_value.weight, bias)  # (B, l, 3D)
         q, k, v = mixed.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         if self.normalized:
-            q = (
-                F.normalize(q, dim=-1)
-                * self.log_scale.clamp(max=MAX_LOG_SCALE).exp()[:, None, None]
-            )
-            k = F.normalize(k, dim=-1)
+            sharpness = self.log_scale.clamp(max=MAX_LOG_SCALE).exp()[:, None, None]
+            q, k = F.normalize(q, dim=-1) * sharpness, F.normalize(k, dim=-1)
             scale = 1.0
         else:
             scale = PLAIN_SCALE / math.sqrt(width // self.heads)
         if cache is not None:
             k, v = cache.extend(block, k, v)  # (B, heads, all so far, D / heads)
-        known = k.shape[2] - tokens
+        out = attend(q, k, v, pieces, scale)  # (B, heads, l, D / heads)
+        return self.project(out.transpose(1, 2).reshape(batch, tokens, width))
+
+
+def causal_pieces(spans: Sequence[tuple[int, int]], device: torch.device) -> list[Piece]:
+    """Cuts tokens into attention calls that see their own scale and all coarser ones.
+
+    A fine scale is a call of its own over its prefix, so that no masked score is computed. The
+    coarse ones, too short to be worth a call each, share one with a mask.
+
+    Args:
+        spans: first token of each scale and the one after its last.
+
+    Returns:
+        first token, the one after the last, and mask (l, l) or None, of each call.
+    """
+    merged = [span for span in spans if span[1] <= MERGED]
+    if len(merged) < 2:
+        return [(begin, end, None) for begin, end in spans]
+    sizes = torch.tensor([end - begin for begin, end in merged])
+    level = torch.arange(len(merged)).repeat_interleave(sizes).to(device)  # (l,)
+    shared = (0, merged[-1][1], level[:, None] >= level)
+    return [shared, *((begin, end, None) for begin, end in spans[len(merged) :])]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[Piece], scale: float) -> Tensor:
+    """Attention (B, heads, l, width) of queries in pieces; keys may begin with cached tokens."""
+    known, dtype = k.shape[2] - q.shape[2], v.dtype
+    if q.device.type == "cpu":  # its backward is several times slower in bfloat16
+        q, k, v = q.float(), k.float(), v.float()
+    with torch.autocast(q.device.type, enabled=q.device.type != "cpu"):
         out = [
             F.scaled_dot_product_attention(
-                q[:, :, begin:end], k[:, :, : known + end], v[:, :, : known + end], scale=scale
+                part, k[:, :, : known + end], v[:, :, : known + end], mask, scale=scale
             )
-            for begin, end in spans
-        ]  # K x (B, heads, l, D / heads)
-        return self.project(torch.cat(out, 2).transpose(1, 2).reshape(batch, tokens, width))
+            for part, (_, end, mask) in zip(
+                q.split([end - begin for begin, end, _ in pieces], 2), pieces, strict=True
+            )
+        ]
+    return (torch.cat(out, 2) if len(out) > 1 else out[0]).to(dtype)
 
 
 class MLP(nn.Module):
@@ -144,12 +174,12 @@ class AdaLNBlock(nn.Module):
         self,
         x: Tensor,
         modulations: Modulation,
-        spans: Sequence[tuple[int, int]],
+        pieces: Sequence[Piece],
         block: int,
         cache: Cache | None = None,
     ) -> Tensor:
         gate_a, gate_m, scale_a, scale_m, shift_a, shift_m = modulations  # 6 x (B, 1, D)
-        a = self.attention(modulate(x, scale_a, shift_a), spans, block, cache)  # (B, l, D)
+        a = self.attention(modulate(x, scale_a, shift_a), pieces, block, cache)  # (B, l, D)
         x = x + self.drop(gate_a * a)
         m = self.mlp(modulate(x, scale_m, shift_m))  # (B, l, D)
         return x + self.drop(gate_m * m)
@@ -195,9 +225,17 @@ class Transformer(nn.Module):
         spans: Sequence[tuple[int, int]],
         cache: Cache | None = None,
     ) -> Tensor:
-        """Hidden states (B, l, D) of tokens x; see `Attention.forward` for spans and cache."""
+        """Hidden states (B, l, D) of tokens x.
+
+        Args:
+            x: (B, l, D).
+            modulations: of every block, as `modulations` gives them.
+            spans: first token of each scale in x and the one after its last.
+            cache: earlier scales, to which x is added; None if x holds all of them.
+        """
+        pieces = causal_pieces(spans, x.device)
         for i, block in enumerate(self.blocks):
-            x = block(x, modulations[i], spans, i, cache)  # (B, l, D)
+            x = block(x, modulations[i], pieces, i, cache)  # (B, l, D)
         if cache is not None:
             cache.advance(x.shape[1])
         return x

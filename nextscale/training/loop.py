@@ -27,6 +27,7 @@ from rich.progress import (
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as distributed
 from torch.optim import AdamW, Optimizer
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from nextscale import checkpoint
@@ -124,7 +125,7 @@ class Run:
         first = self.restore(found)
         self.measure_machine(objective)
         accelerator.init_trackers("tensorboard")
-        loader = batches(self.training, self.parts(first), self.workers, self.pin)
+        loader = self.reader(self.training, self.parts(first))
         window = Window()
         with interruptible() as interruption, self.progress(first) as show:
             stream = iter(loader)
@@ -187,7 +188,7 @@ class Run:
         self.accelerator.unscale_gradients(self.optimizer)
         families: dict[tuple[float, float], list[nn.Parameter]] = {}
         for group in self.optimizer.param_groups:
-            families.setdefault(group["betas"], []).extend(group["params"])
+            families.setdefault(tuple(group["betas"]), []).extend(group["params"])
         norms = [nn.utils.clip_grad_norm_(p, self.config.clip) for p in families.values()]
         return norms[0].detach()
 
@@ -198,7 +199,7 @@ class Run:
         count = min(count, len(self.validation))
         micro = self.config.batch_size // self.config.accumulation // self.world
         parts = list(validation_parts(count, micro, self.accelerator.process_index, self.world))
-        loader = batches(self.validation, parts, self.workers, self.pin)
+        loader = self.reader(self.validation, parts)
         self.network.eval()
         with self.shown_weights(), self.accelerator.autocast():
             figures = self.stage.validate(self.network, loader, self.accelerator)
@@ -398,6 +399,12 @@ class Run:
             self.world,
         )
 
+    def reader(self, source: Source, parts: Iterable[Part]) -> DataLoader[Batch]:
+        """Reads parts ahead; its processes leave Ctrl-C to this one, which saves first."""
+        loader = batches(source, parts, self.workers, self.pin)
+        loader.worker_init_fn = ignore_interrupt
+        return loader
+
     def on_device(self, batch: Batch) -> Batch:
         """The batch's tensors on this process's device; counts skipped files."""
         self.skipped += batch.skipped
@@ -483,16 +490,13 @@ class Window:
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
     """The engine of a run: one process, or those that `torchrun` or `accelerate launch` started."""
-    try:
-        accelerator = Accelerator(
-            mixed_precision=config.precision,
-            cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet
-            log_with="tensorboard",
-            project_dir=config.out,
-            gradient_accumulation_steps=1,  # the loop divides batches itself
-        )
-    except ValueError as error:  # a precision that the device does not have
-        raise UsageError(f"precision {config.precision} cannot be used here: {error}") from error
+    accelerator = Accelerator(
+        mixed_precision=config.precision,
+        cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet
+        log_with="tensorboard",
+        project_dir=config.out,
+        gradient_accumulation_steps=1,  # the loop divides batches itself
+    )
     if accelerator.distributed_type not in (
         DistributedType.NO,
         DistributedType.MULTI_CPU,
@@ -521,6 +525,12 @@ def interruptible() -> Iterator[list[int]]:
     finally:
         for number, handler in known.items():
             signal.signal(number, handler)
+
+
+def ignore_interrupt(worker: int) -> None:
+    """Makes a reading process deaf to the Ctrl-C that a terminal sends to all of a run."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def seed_of(seed: int, micro_step: int, accelerator: Accelerator) -> int:

@@ -6,11 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from nextscale.config.model import TransformerConfig
+from nextscale.models import transformer
 from nextscale.models.transformer import (
     AdaLNBlock,
     Attention,
     Cache,
     Transformer,
+    causal_pieces,
     drop_path,
     modulate,
 )
@@ -18,6 +20,7 @@ from nextscale.scales import length, parse_scales, spans
 
 SCALES = parse_scales("1 2 3")
 TOKENS = length(SCALES)
+PIECES = causal_pieces(spans(SCALES), torch.device("cpu"))
 
 
 def weights_of_matrices(model):
@@ -54,9 +57,21 @@ def test_attention_equals_one_softmax_under_a_block_causal_mask(normalized):
     level = torch.tensor([i for i, (b, e) in enumerate(spans(SCALES)) for _ in range(b, e)])
     scores = scores.masked_fill(level > level[:, None], -torch.inf)
     mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(
-        layer(x, spans(SCALES), 0, None), layer.project(mixed), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(layer(x, PIECES, 0, None), layer.project(mixed), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_masked_and_separate_calls_agree(monkeypatch):
+    layer = Attention(TransformerConfig(width=12, heads=3))
+    x = torch.randn(2, TOKENS, 12)
+    outputs = []
+    for merged in (0, 5, 128):  # no scale in the shared call, two of three, all
+        monkeypatch.setattr(transformer, "MERGED", merged)
+        pieces = causal_pieces(spans(SCALES), x.device)
+        outputs.append((len(pieces), layer(x, pieces, 0, None)))
+    assert [calls for calls, _ in outputs] == [3, 2, 1]
+    torch.testing.assert_close(outputs[0][1], outputs[1][1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(outputs[0][1], outputs[2][1], rtol=0, atol=1e-6)
 
 
 def test_a_cache_hands_back_all_it_was_given():
@@ -90,9 +105,9 @@ def test_modulate_normalises_then_scales_by_one_more_and_shifts():
 def test_gates_close_both_branches():
     block = AdaLNBlock(TransformerConfig(width=8, heads=2), 0.0)
     x, one = torch.randn(2, TOKENS, 8), torch.ones(2, 1, 8)
-    closed = block(x, (0 * one, 0 * one, one, one, one, one), spans(SCALES), 0)
+    closed = block(x, (0 * one, 0 * one, one, one, one, one), PIECES, 0)
     assert torch.equal(closed, x)
-    only_mlp = block(x, (0 * one, 2 * one, one, 0 * one, one, 0 * one), spans(SCALES), 0)
+    only_mlp = block(x, (0 * one, 2 * one, one, 0 * one, one, 0 * one), PIECES, 0)
     torch.testing.assert_close(only_mlp, x + 2 * block.mlp(F.layer_norm(x, (8,), eps=1e-6)))
 
 
@@ -111,7 +126,7 @@ def test_drop_path_rises_with_depth_and_acts_in_training_only():
     for gates in ((one, 0 * one), (0 * one, one)):  # attention alone, then the MLP alone
         modulations = (*gates, one, one, one, one)
         counts = [
-            (last.train(training)(x, modulations, [(0, 1)], 0) == x).all(-1).sum().item()
+            (last.train(training)(x, modulations, [(0, 1, None)], 0) == x).all(-1).sum().item()
             for training in (True, False)
         ]
         assert counts == [pytest.approx(40, abs=20), 0]  # samples left as they came
