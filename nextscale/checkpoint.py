@@ -10,7 +10,6 @@ import os
 import pickle
 import platform
 import re
-import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +26,7 @@ from torch import Tensor
 from nextscale.config.model import ModelConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError
+from nextscale.files import replacing
 from nextscale.models.var import VAR
 from nextscale.pipeline import Pipeline
 from nextscale.released import fill, from_released
@@ -99,6 +99,7 @@ def save(pipe: Pipeline, directory: PathLike, *, dtype: torch.dtype | None = Non
     Raises:
         UsageError: if the directory holds something else, or cannot be made.
     """
+    check_replaceable(Path(directory), FILES)
     with replacing(directory) as folder:
         write(pipe, folder, dtype=dtype)
 
@@ -317,49 +318,6 @@ def placed(
     }
 
 
-@contextmanager
-def replacing(directory: PathLike, files: Collection[str] = FILES) -> Iterator[Path]:
-    """Gives an empty folder beside `directory` to write into; afterwards it takes its place.
-
-    What was written is on the disk before the rename. A failure removes the folder and leaves the
-    directory as it was.
-
-    Args:
-        files: names a checkpoint may hold. A directory with any other is not replaced.
-
-    Raises:
-        UsageError: if the directory is neither empty nor a checkpoint, or cannot be made.
-    """
-    target = Path(directory).resolve()
-    check_replaceable(target, files)
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
-    aside = target.with_name(f".{target.name}.old-{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with this number
-        temporary.mkdir()
-    except OSError as error:
-        raise UsageError(f"{target} cannot be written ({error.strerror})") from error
-    try:
-        yield temporary
-        for path in [*temporary.rglob("*"), temporary]:
-            synchronize(path)
-        if target.exists():
-            target.rename(aside)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if aside.exists():
-                aside.rename(target)
-            raise
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    synchronize(target.parent)
-    if aside.exists():
-        shutil.rmtree(aside)
-
-
 def check_replaceable(target: Path, files: Collection[str]) -> None:
     """Raises UsageError if the path is taken by anything but an empty directory or a checkpoint."""
     if target.exists() and not target.is_dir():
@@ -370,15 +328,6 @@ def check_replaceable(target: Path, files: Collection[str]) -> None:
             f"{target} is not empty and not a checkpoint alone; it holds "
             f"{', '.join(sorted(held)[:4])}; give a new directory"
         )
-
-
-def synchronize(path: Path) -> None:
-    """Waits until a file or a directory's entries are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

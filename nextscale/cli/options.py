@@ -80,7 +80,7 @@ def add_dataclass(parser: Parser, kind: type, prefix: str = "") -> None:
             continue
         default = default_of(item)
         option = "--" + name.replace("_", "-")
-        text = told.get(item.name, "").replace("%", "%%") + f" [{show(default)}]"
+        text = told.get(item.name, "") + f" [{show(default)}]"
         if hint is bool:
             action = ActionYesNo(no_prefix="no-") if default else "store_true"
             parser.add_argument(option, action=action, default=default, help=text)

@@ -113,8 +113,8 @@ class Run:
             Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
         """
         config, accelerator = self.config, self.accelerator
-        found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
         objective = self.stage.build(self.steps, accelerator)
+        found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
         if config.compile:
             objective.compile()
         optimizer = AdamW(
@@ -144,8 +144,9 @@ class Run:
                 if self.agreed(interruption):
                     self.save(done)
                     raise Interrupted(interruption[0] if interruption else signal.SIGTERM)
+        final = self.finish()
         accelerator.end_training()
-        return self.finish()
+        return final
 
     def optimizer_step(self, step: int, stream: Iterator[Batch]) -> dict[str, Tensor]:
         """One update of the weights from `accumulation` micro-steps; returns the mean terms."""
@@ -299,7 +300,7 @@ class Run:
         }
 
         def write(place: Path) -> None:
-            checkpoint.save(self.stage.pipeline(shown), place)
+            checkpoint.write(self.stage.pipeline(shown), place)
             training = {
                 "step": step,
                 "best": self.best,

@@ -7,7 +7,6 @@ final/                 the finished model
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +17,7 @@ import torch
 
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
+from nextscale.files import replacing, write_text
 
 # Fields that may differ between a run and its continuation: they do not change what is computed.
 FREE = (
@@ -111,13 +111,8 @@ class RunDirectory:
         """
         place = self.checkpoints / name_of(step)
         if self.writes and not place.exists():
-            beside = self.checkpoints / f".{place.name}"
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir()
-            write(beside)
-            sync_directory(beside)
-            os.replace(beside, place)
-            sync_directory(self.checkpoints, contents=False)
+            with replacing(place) as beside:
+                write(beside)
             for old in self.saved()[:-keep]:
                 if old.name != name_of(best):
                     shutil.rmtree(old)
@@ -158,23 +153,6 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{file} holds no JSON object")
     return cast(dict[str, Any], value)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Writes beside and renames, so that the file is always whole."""
-    beside = file.with_name(f".{file.name}.tmp")
-    beside.write_text(text)
-    os.replace(beside, file)
-
-
-def sync_directory(path: Path, contents: bool = True) -> None:
-    """Forces a directory, and the files directly in it, to the disk."""
-    for item in [*(path.iterdir() if contents else ()), path]:
-        handle = os.open(item, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def load_training(place: Path) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""Files and directories that appear whole or not at all: written beside, then renamed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nextscale.errors import UsageError
+
+
+@contextmanager
+def replacing(directory: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives an empty folder beside `directory` to write into; afterwards it takes its place.
+
+    What was written is on the disk before the rename. A failure removes the folder and leaves the
+    directory as it was.
+
+    Raises:
+        UsageError: if the folder cannot be made.
+    """
+    target = Path(directory).resolve()
+    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    aside = target.with_name(f".{target.name}.old-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with this number
+        temporary.mkdir()
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written ({error.strerror})") from error
+    try:
+        yield temporary
+        for path in [*temporary.rglob("*"), temporary]:
+            synchronize(path)
+        if target.exists():
+            target.rename(aside)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if aside.exists():
+                aside.rename(target)
+            raise
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    synchronize(target.parent)
+    if aside.exists():
+        shutil.rmtree(aside)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a text file, replacing one that stands there."""
+    beside = file.with_name(f".{file.name}.tmp-{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(file)
+
+
+def synchronize(path: Path) -> None:
+    """Waits until a file or a directory's entries are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
