@@ -18,9 +18,10 @@ demo: .venv/installed
 
 # The README's pictures, from the bundled model.
 pictures: .venv/installed
-	$(BIN)/nextscale sample fashion-mnist --count 100 --grow --out build/pictures
-	cp build/pictures/grid.png docs/results/samples.png
-	cp build/pictures/growing.gif docs/results/growing.gif
+	$(BIN)/nextscale sample fashion-mnist --count 100 --out build/samples
+	$(BIN)/nextscale sample fashion-mnist --count 20 --grid-columns 10 --grow --out build/growing
+	cp build/samples/grid.png docs/results/samples.png
+	cp build/growing/growing.gif docs/results/growing.gif
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -154,7 +154,16 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Defaults of `sample`; see `sampling.generate` for their meaning."""
+    """How images are drawn; see `sampling.generate`.
+
+    Attributes:
+        cfg: strength of classifier-free guidance; 0 is off.
+        guidance: how it runs over the scales.
+        temperature: logits are divided by it.
+        top_k: draw from the k likeliest codes; 0 is off.
+        top_p: draw from the likeliest codes of probability p; 0 is off.
+        smooth: average codes instead of taking the drawn ones.
+    """
 
     cfg: float = 0.0
     guidance: Literal["linear", "constant", "off"] = "linear"

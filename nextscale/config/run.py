@@ -6,7 +6,7 @@ Names are those of the command line, with dashes there. Nothing here imports tor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nextscale.config.model import TokenizerConfig, TransformerConfig
+from nextscale.config.model import SamplingConfig, TokenizerConfig, TransformerConfig
 from nextscale.errors import UsageError
 
 
@@ -169,6 +169,7 @@ class VarTraining(TrainingConfig):
     Attributes:
         tokenizer: checkpoint that holds the tokenizer; empty takes the one of `init`.
         model: `classes` is replaced by the number that the data has.
+        sampling: of pictures during the run; the checkpoint's defaults for drawing.
         label_drop: rate at which a label is replaced by "none", for guidance.
         label_smoothing: of the cross-entropy.
         cache_tokens: augmented copies of the data set whose tokens are kept on disk; 0 encodes
@@ -178,6 +179,7 @@ class VarTraining(TrainingConfig):
 
     tokenizer: str = ""
     model: TransformerConfig = field(default_factory=TransformerConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     label_drop: float = 0.1
     label_smoothing: float = 0.0
     cache_tokens: int = 1

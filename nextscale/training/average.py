@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class MovingAverage:
@@ -30,21 +31,30 @@ class MovingAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The module holds the average inside this context, its own weights again behind it."""
-        own = [p.data for p in self.parameters]
+        self.exchange()
         try:
-            for parameter, value in zip(self.parameters, self.values, strict=True):
-                parameter.data = value
             yield
         finally:
-            for parameter, value in zip(self.parameters, own, strict=True):
-                parameter.data = value
+            self.exchange()
+
+    @torch.no_grad()
+    def exchange(self) -> None:
+        """Swaps weights and averages in place, where a sharded module reads them."""
+        for parameter, value in zip(self.parameters, self.values, strict=True):
+            own = parameter.clone()
+            parameter.copy_(value)
+            value.copy_(own)
 
     def state_dict(self) -> list[Tensor]:
-        """The averages, in the order of the parameters."""
-        return self.values
+        """The averages, whole, in the order of the parameters; all processes take part."""
+        return [v.full_tensor() if isinstance(v, DTensor) else v for v in self.values]
 
     @torch.no_grad()
     def load_state_dict(self, values: list[Tensor]) -> None:
-        """Copies averages back."""
+        """Copies whole averages back."""
         for ours, theirs in zip(self.values, values, strict=True):
+            if isinstance(ours, DTensor):
+                theirs = distribute_tensor(
+                    theirs.to(ours.device), ours.device_mesh, ours.placements
+                )
             ours.copy_(theirs)

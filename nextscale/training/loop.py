@@ -26,6 +26,7 @@ from rich.progress import (
 )
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as distributed
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -191,7 +192,8 @@ class Run:
         for group in self.optimizer.param_groups:
             families.setdefault(tuple(group["betas"]), []).extend(group["params"])
         norms = [nn.utils.clip_grad_norm_(p, self.config.clip) for p in families.values()]
-        return norms[0].detach()
+        norm = norms[0].detach()
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def judge(self, step: int) -> None:
         """Validates with the weights that would be kept, logs figures and pictures."""
@@ -199,6 +201,9 @@ class Run:
         count = self.config.validation_images or len(self.validation)
         count = min(count, len(self.validation))
         micro = self.config.batch_size // self.config.accumulation // self.world
+        if self.accelerator.distributed_type == DistributedType.FSDP:  # all meet in every batch
+            micro = max(1, min(micro, count // self.world))
+            count -= count % (micro * self.world)
         parts = list(validation_parts(count, micro, self.accelerator.process_index, self.world))
         loader = self.reader(self.validation, parts)
         self.network.eval()
@@ -294,6 +299,7 @@ class Run:
         optimizer = self.optimizer_state()
         with self.shown_weights():
             shown = self.whole_state() if self.average else own
+        average = self.average.state_dict() if self.average else []
         counts = {
             name: self.accelerator.reduce(value, "sum")
             for name, value in self.stage.state_dict().items()
@@ -307,7 +313,7 @@ class Run:
                 "network": own,
                 "optimizer": optimizer,
                 "stage": counts,
-                "average": self.average.state_dict() if self.average else [],
+                "average": average,
             }
             torch.save(training, place / "training.pt")
 
@@ -350,10 +356,10 @@ class Run:
         return final
 
     def whole_state(self) -> dict[str, Tensor]:
-        """The objective's weights, gathered where they are sharded."""
+        """Copies of the objective's weights, gathered where they are sharded."""
         options = distributed.StateDictOptions(full_state_dict=True)
         state = distributed.get_model_state_dict(self.network, options=options)
-        return cast(dict[str, Tensor], state)
+        return {name: cast(Tensor, value).clone() for name, value in state.items()}
 
     def optimizer_state(self) -> dict[str, Any]:
         """The optimizer's state by parameter name, gathered where it is sharded."""

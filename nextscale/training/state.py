@@ -21,7 +21,7 @@ from nextscale.files import replacing, write_text
 
 # Fields that may differ between a run and its continuation: they do not change what is computed.
 FREE = (
-    "out", "resume", "keep", "log_every", "max_steps", "validate_every", "save_every", "compile",
+    "out", "resume", "keep", "log_every", "max_steps", "validate_every", "save_every",
     "validation_images",
 )  # fmt: skip
 

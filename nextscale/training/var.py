@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchvision.utils import make_grid
 
-from nextscale.config.model import ModelConfig, SamplingConfig
+from nextscale.config.model import ModelConfig
 from nextscale.config.run import VarTraining
 from nextscale.data.images import Batch
 from nextscale.data.order import uniforms
@@ -20,8 +20,6 @@ from nextscale.sampling import generate, last_state
 from nextscale.scales import areas, spans
 from nextscale.training.schedule import parameter_groups
 from nextscale.training.tokenizer import entropy
-
-SAMPLING = SamplingConfig(cfg=1.5)  # of pictures during the run, and the checkpoint's default
 
 
 class VarObjective(nn.Module):
@@ -163,7 +161,8 @@ class VarStage:
         """A grid of samples with the labels of a batch, (3, H', W') in [0, 1]."""
         labels = batch.labels.to(pipe.device)
         seeds = range(len(labels))
-        states = generate(pipe.model, pipe.tokenizer, labels, cfg=SAMPLING.cfg, seeds=seeds)
+        sampling = vars(self.config.sampling)
+        states = generate(pipe.model, pipe.tokenizer, labels, seeds=seeds, **sampling)
         return {"samples": make_grid((last_state(states).image() + 1) / 2, nrow=8)}
 
     def pipeline(self, state: Mapping[str, Tensor]) -> Pipeline:
@@ -176,7 +175,7 @@ class VarStage:
         whole = ModelConfig(
             config,
             self.model.config,
-            SAMPLING,
+            self.config.sampling,
             tokenizer_hash=self.origin.tokenizer_hash,
             tokenizer_dtype=self.origin.tokenizer_dtype,
             labels=self.names,

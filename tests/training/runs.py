@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -87,7 +88,7 @@ def run_and_die(words: list[str], moment: str, step: int) -> None:
     elif moment == "writing":
         torch.save = die.half_written  # pyright: ignore
     elif moment == "renaming":
-        state.os.replace = die.before(os.replace, "step-")  # pyright: ignore
+        Path.rename = die.before(Path.rename, "step-")  # pyright: ignore
     quiet_machine()
     raise SystemExit(main(words))
 
@@ -114,11 +115,11 @@ class _Death:
                 half.truncate(file.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def before(self, replace: Callable[..., None], name: str) -> Callable[..., None]:
-        def perhaps(source: Any, target: Any) -> None:
-            if Path(target).name.startswith(name) and self.now():
+    def before(self, rename: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def perhaps(source: Path, target: Path) -> Any:
+            if target.name.startswith(name) and self.now():
                 os.kill(os.getpid(), signal.SIGKILL)
-            replace(source, target)
+            return rename(source, target)
 
         return perhaps
 
@@ -170,6 +171,7 @@ def _ranked(
     }
     torch.set_num_threads(1)
     quiet_machine()
+    loop.Accelerator.end_training = lambda accelerator: None  # the next run meets again
     function(*arguments)
 
 
@@ -212,3 +214,8 @@ def assert_identical(ours: Any, theirs: Any, where: str = "state") -> None:
         assert torch.equal(ours, theirs), where
     else:
         assert ours == theirs, where
+
+
+if __name__ == "__main__":
+    quiet_machine()
+    sys.exit(main(sys.argv[1:]))

@@ -55,8 +55,9 @@ def test_the_final_model_is_the_average(pictures: Path, tmp_path: Path) -> None:
     state = runs.last_state(out)
     final = nextscale.load(out / "final").tokenizer.state_dict()
     averages = iter(state["average"])
-    names = [name for name in final if "phis.2" not in name]  # 3 scales leave one φ of 4 unused
-    for name in names:
+    for name in final:
+        if "phis.1" in name:  # 3 scales leave one φ of 4 unused
+            continue
         average = next(averages)
         assert torch.equal(final[name], average), name
         assert not torch.equal(average, state["network"][f"tokenizer.{name}"])
@@ -91,20 +92,12 @@ def test_a_rounded_tokenizer_is_hashed_as_rounded(pictures: Path, tmp_path: Path
     assert nextscale.load(out / "final").config.tokenizer_hash
 
 
-def test_half_precision_arithmetic_trains(pictures: Path, tmp_path: Path) -> None:
-    words = [*runs.EVERYTHING, "--precision", "bf16", "--epochs", 2]
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_arithmetic_trains(precision: str, pictures: Path, tmp_path: Path) -> None:
+    words = [*runs.EVERYTHING, "--precision", precision, "--epochs", 2]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
     weights = runs.last_state(tmp_path / "run")["network"]
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
-
-
-@pytest.mark.skipif(torch.accelerator.is_available(), reason="a device may have fp16")
-def test_a_precision_that_the_device_lacks_is_one_line(
-    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert runs.train("tokenizer", tmp_path / "run", pictures, "--precision", "fp16") == 2
-    assert refusal(capfd).startswith("precision fp16 cannot be used here")
-    assert not (tmp_path / "run").exists()
 
 
 def test_divergence_names_the_last_good_checkpoint(

@@ -1,0 +1,42 @@
+"""The README's commands are ones that the program knows, and its files are there."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from nextscale.cli.main import COMMANDS
+from nextscale.cli.options import parser_for
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+LINES = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+CALLS = [line.partition("nextscale ")[2] for line in LINES if re.search(r"\bnextscale ", line)]
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(CALLS) > 8
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_commands_of_the_readme_parse(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(call, comments=True)
+    count = 2 if " ".join(words[:2]) in COMMANDS else 1
+    name = " ".join(words[:count])
+    parser = parser_for(f"nextscale {name}", "")
+    importlib.import_module(f"nextscale.cli.{COMMANDS[name][0]}").add_arguments(parser)
+    assert parser.parse(words[count:])
+
+
+@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "python"])
+def test_python_of_the_readme_compiles(text: str) -> None:
+    compile(text, "README.md", "exec")
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_links_of_the_readme_lead_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
