@@ -300,6 +300,7 @@ class Run:
         with self.shown_weights():
             shown = self.whole_state() if self.average else own
         average = self.average.state_dict() if self.average else []
+        scaler = self.accelerator.scaler  # of fp16 gradients
         counts = {
             name: self.accelerator.reduce(value, "sum")
             for name, value in self.stage.state_dict().items()
@@ -314,6 +315,7 @@ class Run:
                 "optimizer": optimizer,
                 "stage": counts,
                 "average": average,
+                "scaler": scaler.state_dict() if scaler else {},
             }
             torch.save(training, place / "training.pt")
 
@@ -338,6 +340,8 @@ class Run:
             self.stage.load_state_dict(state["stage"])
         if self.average:
             self.average.load_state_dict(state["average"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.best = state["best"]
         self.directory.forget_log_after(state["step"])
         self.accelerator.print(f"continuing from {place}")
@@ -511,6 +515,8 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
         DistributedType.FSDP,
     ):
         raise UsageError(f"{accelerator.distributed_type} is not supported; use DDP or FSDP")
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        raise UsageError("precision fp16 needs a GPU; on a CPU give bf16 or no")
     return accelerator
 
 

@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import FullyShardedDataParallelPlugin
 from PIL import Image
 from torch import Tensor
 
@@ -171,7 +174,7 @@ def _ranked(
     }
     torch.set_num_threads(1)
     quiet_machine()
-    loop.Accelerator.end_training = lambda accelerator: None  # the next run meets again
+    Accelerator.end_training = lambda accelerator: None  # pyright: ignore # the next run meets
     function(*arguments)
 
 
@@ -181,6 +184,27 @@ def run_all(commands: Sequence[list[str]]) -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     raise SystemExit(worst)
+
+
+def run_all_sharded(commands: Sequence[list[str]]) -> None:
+    """Runs commands under FSDP2, which accelerate does not grant to a CPU by itself."""
+    os.environ |= {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "NO_WRAP",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    }
+    start_accelerator = loop.Accelerator
+
+    def sharding(**options: Any) -> Any:
+        accelerator = start_accelerator(**options)
+        for engine in (PartialState, AcceleratorState):
+            engine._shared_state["distributed_type"] = DistributedType.FSDP
+        AcceleratorState._shared_state["fsdp_plugin"] = FullyShardedDataParallelPlugin()
+        return accelerator
+
+    loop.Accelerator = sharding  # pyright: ignore
+    run_all(commands)
 
 
 def log(out: Path, event: str | None = None) -> list[dict[str, Any]]:

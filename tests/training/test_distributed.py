@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import nextscale
 from tests.training import runs
@@ -69,6 +70,31 @@ def test_two_processes_resume_and_refuse_together(pictures: Path, tmp_path: Path
         runs.assert_identical(ours[name], theirs[name])
     again = runs.train_words("tokenizer", parts, pictures, *words)
     assert runs.together(runs.run_all, [again]) == [2, 2]
+
+
+def test_shards_train_save_and_resume(trained: Path, pictures: Path, tmp_path: Path) -> None:
+    words = ["--tokenizer", trained, *EXACT, "--cache", tmp_path / "tokens", "--ema", 0.5]
+    words += ["--epochs", 2, "--log-every", 1]
+    alone, whole, parts = (tmp_path / name for name in ("alone", "whole", "parts"))
+    assert runs.train("var", alone, pictures, *words) == 0
+    commands = [
+        runs.train_words("var", whole, pictures, *words),
+        runs.train_words("var", parts, pictures, *words, "--max-steps", 4),
+        runs.train_words("var", parts, pictures, *words, "--resume"),
+    ]
+    assert runs.together(runs.run_all_sharded, commands) == [0, 0]
+    ours, theirs = ([line["loss"] for line in runs.log(out)] for out in (whole, alone))
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    # Every process must meet in every batch: 12 images make one round of two batches of 4.
+    assert [line["images"] for line in runs.log(whole, "validation")] == [8, 8]
+    ours, theirs = runs.last_state(parts), runs.last_state(whole)
+    for name in ("network", "optimizer", "average"):
+        runs.assert_identical(ours[name], theirs[name])
+    assert not any(hasattr(value, "full_tensor") for value in theirs["network"].values())
+    sharded, plain = (nextscale.load(out / "final").model.state_dict() for out in (whole, alone))
+    for name, value in plain.items():
+        torch.testing.assert_close(sharded[name], value, rtol=0, atol=1e-4)
+        assert not torch.equal(sharded[name], theirs["network"][f"model.{name}"])  # the average
 
 
 def test_torchrun_starts_the_command(pictures: Path, tmp_path: Path) -> None:

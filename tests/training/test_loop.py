@@ -92,12 +92,24 @@ def test_a_rounded_tokenizer_is_hashed_as_rounded(pictures: Path, tmp_path: Path
     assert nextscale.load(out / "final").config.tokenizer_hash
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_arithmetic_trains(precision: str, pictures: Path, tmp_path: Path) -> None:
-    words = [*runs.EVERYTHING, "--precision", precision, "--epochs", 2]
-    assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
-    weights = runs.last_state(tmp_path / "run")["network"]
-    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+def test_half_precision_trains_and_resumes(pictures: Path, tmp_path: Path) -> None:
+    words = [*runs.EVERYTHING, "--precision", "bf16", "--epochs", 2]
+    assert runs.train("tokenizer", tmp_path / "whole", pictures, *words) == 0
+    for more in (["--max-steps", 4], ["--resume"]):
+        assert runs.train("tokenizer", tmp_path / "parts", pictures, *words, *more) == 0
+    ours, theirs = (runs.last_state(tmp_path / name) for name in ("parts", "whole"))
+    for name in ("network", "optimizer"):
+        runs.assert_identical(ours[name], theirs[name])
+    assert {tensor.dtype for tensor in ours["network"].values()} == {torch.float32}
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a device that has fp16")
+def test_a_precision_that_the_device_lacks_is_one_line(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert runs.train("tokenizer", tmp_path / "run", pictures, "--precision", "fp16") == 2
+    assert refusal(capfd) == "precision fp16 needs a GPU; on a CPU give bf16 or no"
+    assert not (tmp_path / "run").exists()
 
 
 def test_divergence_names_the_last_good_checkpoint(
