@@ -38,7 +38,7 @@ def check_run(config: TrainingConfig) -> None:
 
 def finish(train: Callable[[], Any]) -> int:
     """Trains and tells where the model is; returns 128 + signal where the run was interrupted."""
-    from nextscale.training.loop import Interrupted
+    from nextscale.training.interruption import Interrupted
 
     try:
         final = train()

@@ -8,11 +8,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -85,7 +87,8 @@ def cache_tokens(
 ) -> TokenCache:
     """Encodes a source unless that was done before.
 
-    Chunks are dealt to the processes in turn; each marks what it has finished.
+    Chunks are dealt to the processes in turn; each marks what it has finished. Another command that
+    wants the same cache waits until this one has filled it.
 
     Args:
         tokenizer: in eval mode, on its device.
@@ -96,15 +99,20 @@ def cache_tokens(
         tell: called with chunks done and in all.
     """
     place = directory / cache_key(tokenizer, tokenizer_hash, source, copies)
-    if not place.exists():
-        beside = directory / f".{place.name}.partial"
-        if rank == 0:
-            prepare(beside, len(source), copies, tokenizer)
-        wait()
-        fill(beside, tokenizer, source, rank, processes, tell)
-        wait()
-        if rank == 0:
-            os.replace(beside, place)
+    beside = directory / f".{place.name}.partial"
+    if rank == 0:
+        directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / f".{place.name}.lock") if rank == 0 else nullcontext():
+        wait()  # for the lock; now all processes see the same
+        if not place.exists():
+            wait()
+            if rank == 0:
+                prepare(beside, len(source), copies, tokenizer)
+            wait()
+            fill(beside, tokenizer, source, rank, processes, tell)
+            wait()
+            if rank == 0:
+                os.replace(beside, place)
         wait()
     return TokenCache(place, source)
 

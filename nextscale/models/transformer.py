@@ -159,25 +159,33 @@ class AdaLNBlock(nn.Module):
         self.attention = Attention(config)
         self.mlp = MLP(config)
 
-    def modulations(self, activated: Tensor, shared: Tensor | None) -> Modulation:
+    def modulations(self, source: Tensor) -> Modulation:
         """Gates, scales and shifts of this block, 6 x (B, 1, D).
 
         Args:
-            activated: SiLU of the condition, (B, D).
-            shared: (B, 6, D) from the model's one projection; None if the block has its own.
+            source: as `Transformer.modulation_source` gives it.
         """
-        if shared is not None:
-            return (shared + self.offset).unsqueeze(2).unbind(1)
-        return self.modulation(activated).unflatten(1, (6, 1, -1)).unbind(1)
+        if source.ndim == 3:  # shared AdaLN
+            return (source + self.offset).unsqueeze(2).unbind(1)
+        return self.modulation(source).unflatten(1, (6, 1, -1)).unbind(1)
 
     def forward(
         self,
         x: Tensor,
-        modulations: Modulation,
+        modulations: Modulation | Tensor,
         pieces: Sequence[Piece],
         block: int,
         cache: Cache | None = None,
     ) -> Tensor:
+        """Hidden states (B, l, D) of tokens x (B, l, D).
+
+        Args:
+            modulations: of this block, or their source; then they are computed here, where a
+                sharded block (FSDP) has its weights at hand.
+            pieces, block, cache: as in `Attention`.
+        """
+        if isinstance(modulations, Tensor):
+            modulations = self.modulations(modulations)
         gate_a, gate_m, scale_a, scale_m, shift_a, shift_m = modulations  # 6 x (B, 1, D)
         a = self.attention(modulate(x, scale_a, shift_a), pieces, block, cache)  # (B, l, D)
         x = x + self.drop(gate_a * a)
@@ -200,13 +208,17 @@ class Transformer(nn.Module):
         if config.shared_adaln:
             self.shared_modulation = nn.Linear(config.width, 6 * config.width)
 
-    def modulations(self, condition: Tensor) -> list[Modulation]:
-        """All the blocks need of the condition (B, D); computed once an image."""
+    def modulation_source(self, condition: Tensor) -> Tensor:
+        """What every block makes its modulations of: (B, D), or (B, 6, D) with shared AdaLN."""
         activated = F.silu(condition)
-        shared = None
         if self.config.shared_adaln:
-            shared = self.shared_modulation(activated).unflatten(1, (6, -1))  # (B, 6, D)
-        return [block.modulations(activated, shared) for block in self.ada_blocks()]
+            return self.shared_modulation(activated).unflatten(1, (6, -1))
+        return activated
+
+    def modulations(self, condition: Tensor) -> list[Modulation]:
+        """All the blocks need of the condition (B, D), to be computed once an image."""
+        source = self.modulation_source(condition)
+        return [block.modulations(source) for block in self.ada_blocks()]
 
     def ada_blocks(self) -> list[AdaLNBlock]:
         """The blocks, typed."""
@@ -221,7 +233,7 @@ class Transformer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        modulations: list[Modulation],
+        modulations: Sequence[Modulation | Tensor],
         spans: Sequence[tuple[int, int]],
         cache: Cache | None = None,
     ) -> Tensor:
@@ -229,7 +241,7 @@ class Transformer(nn.Module):
 
         Args:
             x: (B, l, D).
-            modulations: of every block, as `modulations` gives them.
+            modulations: of every block, as `modulations` gives them, or their source.
             spans: first token of each scale in x and the one after its last.
             cache: earlier scales, to which x is added; None if x holds all of them.
         """

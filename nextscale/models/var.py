@@ -50,12 +50,12 @@ class VAR(nn.Module):
             teacher_inputs: (B, L - l of scale 1, C) from `Quantizer.teacher_inputs`.
         """
         condition = self.condition(labels)  # (B, D)
-        modulations = self.transformer.modulations(condition)
+        source = self.transformer.modulation_source(condition)
         start = self.embed_start(condition)  # (B, l, D)
         begin = start.shape[1]
         words = self.word_embedding(teacher_inputs) + self.places(begin, length(self.scales))
         x = torch.cat([start, words.to(start.dtype)], 1)  # (B, L, D)
-        x = self.transformer(x, modulations, spans(self.scales))
+        x = self.transformer(x, [source] * self.config.depth, spans(self.scales))
         return self.logits(x, self.head_modulations(condition))
 
     def embed_start(self, condition: Tensor) -> Tensor:

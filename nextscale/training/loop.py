@@ -4,41 +4,32 @@ accelerate gives device, precision and distribution; the order of data, the sche
 checkpoints are ours, so that a run resumes exactly and does not depend on the number of processes.
 """
 
-import json
 import math
-import resource
 import signal
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import set_seed
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as distributed
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 
 from nextscale import checkpoint
-from nextscale.complexity import count_flops, measure_peak, parameters
+from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source, batches
 from nextscale.data.order import Part, steps_in_epoch, training_parts, validation_parts
 from nextscale.errors import UsageError
 from nextscale.pipeline import Pipeline
 from nextscale.training.average import MovingAverage
+from nextscale.training.interruption import Interrupted, ignore_interrupt, interruptible
+from nextscale.training.monitor import Monitor
 from nextscale.training.schedule import learning_rate, set_rates, weight_decay
 from nextscale.training.state import RunDirectory, load_training
 
@@ -73,10 +64,6 @@ class Diverged(UsageError):
     """The loss is not finite any more."""
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop; it has saved. The signal's number is its argument."""
-
-
 class Run:
     """A training from its directory to its final model.
 
@@ -102,6 +89,7 @@ class Run:
         self.last = min(self.steps, config.max_steps or self.steps)
         self.directory = RunDirectory(Path(config.out), accelerator.is_main_process)
         self.best = {"step": -1, "value": math.inf}
+        self.monitor = Monitor(accelerator, self.directory, config.batch_size, self.steps_in_epoch)
         self.first_bad = torch.full((), math.inf, device=accelerator.device)  # step
         self.skipped = 0
 
@@ -125,23 +113,22 @@ class Run:
         self.average = MovingAverage(self.network, config.ema) if config.ema else None
         first = self.restore(found)
         self.measure_machine(objective)
-        accelerator.init_trackers("tensorboard")
-        loader = self.reader(self.training, self.parts(first))
-        window = Window()
-        with interruptible() as interruption, self.progress(first) as show:
-            stream = iter(loader)
+        monitor = self.monitor
+        monitor.start(parameters(objective), self.steps, self.stage.notes)
+        stream = iter(self.reader(self.training, self.parts(first)))
+        with (
+            interruptible() as interruption,
+            monitor.progress(self.stage.command, first, self.last),
+        ):
             for step in range(first, self.last):
-                window.add(self.optimizer_step(step, stream))
+                monitor.window.add(self.optimizer_step(step, stream))
                 done = step + 1
                 if done % config.log_every == 0 or done == self.last:
-                    self.log(done, window, show)
-                    window = Window()
-                show(done, None)
-                if done % self.validate_steps == 0 or done == self.last:
-                    self.judge(done)
-                    self.save(done)
-                elif config.save_every and done % config.save_every == 0:
-                    self.save(done)
+                    self.check_finite()
+                    monitor.steps(done, self.figures())
+                monitor.show(done, None)
+                with monitor.window.pause():
+                    self.keep(done)
                 if self.agreed(interruption):
                     self.save(done)
                     raise Interrupted(interruption[0] if interruption else signal.SIGTERM)
@@ -195,6 +182,22 @@ class Run:
         norm = norms[0].detach()
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
+    def figures(self) -> dict[str, Any]:
+        """What the log tells beside the terms of the loss."""
+        figures = {
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **self.stage.figures(self.accelerator),
+        }
+        return figures | ({"skipped_files": self.skipped} if self.skipped else {})
+
+    def keep(self, step: int) -> None:
+        """Validates and saves if this step is the time."""
+        if step % self.validate_steps == 0 or step == self.last:
+            self.judge(step)
+            self.save(step)
+        elif self.config.save_every and step % self.config.save_every == 0:
+            self.save(step)
+
     def judge(self, step: int) -> None:
         """Validates with the weights that would be kept, logs figures and pictures."""
         self.check_finite()
@@ -216,81 +219,26 @@ class Run:
             self.check_finite()
         if value < self.best["value"]:
             self.best = {"step": step, "value": value}
-        self.directory.log({"step": step, "event": "validation", **figures})
+        self.monitor.validation(step, figures)
         if self.accelerator.is_main_process:
-            flat = flatten({f"validation/{name}": value for name, value in figures.items()})
-            self.accelerator.log(flat, step=step)
             shown = validation_parts(min(SHOWN, count), SHOWN, 0, 1)
             batch = next(iter(batches(self.validation, shown, 0, False)))
             pipe = self.stage.pipeline(state).to(self.accelerator.device)
-            for name, picture in self.stage.pictures(pipe, batch).items():
-                writer = cast(SummaryWriter, self.accelerator.get_tracker("tensorboard", True))
-                writer.add_image(name, picture.clamp(0, 1).cpu(), step)
-            self.accelerator.print(f"step {step}: {summary(figures)}")
-
-    def log(self, step: int, window: "Window", show: Any) -> None:
-        """Writes what happened since the last line: terms, rates, speed and memory."""
-        self.check_finite()
-        images = window.steps * self.config.batch_size
-        rate = images / window.seconds
-        terms = {
-            name: float(self.accelerator.reduce(value, "mean"))  # pyright: ignore
-            for name, value in window.means().items()
-        }
-        entry = {
-            "step": step,
-            "epoch": step / self.steps_in_epoch,
-            "images": step * self.config.batch_size,
-            **terms,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            **self.stage.figures(self.accelerator),
-            "images_per_second": rate,
-            "flops_per_second": rate * self.flops / self.world,
-            "share_of_peak": rate * self.flops / self.world / self.peak,
-            "peak_memory_gib": peak_memory(self.accelerator.device) / 2**30,
-        }
-        if self.skipped:
-            entry["skipped_files"] = self.skipped
-        self.directory.log(entry)
-        self.accelerator.log(flatten(entry), step=step)
-        show(step, entry)
+            self.monitor.pictures(step, self.stage.pictures(pipe, batch))
 
     def measure_machine(self, objective: nn.Module) -> None:
-        """Counts one image's training FLOPs and the device's fp32 peak; tells and logs both.
-
-        Nothing of it stays: neither draws nor statistics.
-        """
-        self.peak = measure_peak(self.accelerator.device)
+        """Measures device and work. Nothing of it stays: neither draws nor statistics."""
         part = next(iter(validation_parts(len(self.validation), 2, 0, 1)))
         batch = self.on_device(next(iter(batches(self.validation, [part], 0, False))))
         was = torch.get_rng_state()
         counts = {name: value.clone() for name, value in self.stage.state_dict().items()}
-
-        def forward_and_backward() -> None:
-            self.stage.step(objective, batch, 0)[0].backward()
-
-        self.flops = count_flops(forward_and_backward) / len(batch.labels)
+        self.monitor.measure(
+            lambda: self.stage.step(objective, batch, 0)[0].backward(), len(batch.labels)
+        )
         objective.zero_grad(set_to_none=True)
         self.stage.figures(self.accelerator)
         self.stage.load_state_dict(counts)
         torch.set_rng_state(was)
-        entry = {
-            "event": "start",
-            "parameters": parameters(objective),
-            "steps": self.steps,
-            "training_flops_per_image": self.flops,
-            "fp32_peak_flops": self.peak,
-            "processes": self.world,
-            "device": str(self.accelerator.device),
-        }
-        self.directory.log(entry)
-        self.accelerator.print(
-            f"{entry['parameters']:,} parameters, {self.flops / 1e9:.2f} GFLOP an image in"
-            f" training, fp32 peak {self.peak / 1e9:.0f} GFLOP/s, {self.steps} steps of"
-            f" {self.config.batch_size} images"
-        )
-        for note in self.stage.notes:
-            self.accelerator.print(note)
 
     def save(self, step: int) -> None:
         """Writes a checkpoint from which `restore` continues exactly. All processes take part."""
@@ -423,29 +371,6 @@ class Run:
         values = batch.values.to(device, non_blocking=True)
         return Batch(values, batch.labels.to(device, non_blocking=True), batch.part, batch.skipped)
 
-    @contextmanager
-    def progress(self, first: int) -> Iterator[Any]:
-        """A bar with loss, rate and time left on the main process."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-        )
-        disable = not self.accelerator.is_main_process
-        with Progress(*columns, disable=disable) as bar:
-            task = bar.add_task(self.stage.command, total=self.last, completed=first, note="")
-
-            def show(done: int, entry: dict[str, Any] | None) -> None:
-                bar.update(task, completed=done)
-                if entry is not None:
-                    bar.update(task, note=speed_of(entry))
-                    if not bar.console.is_terminal and not disable:
-                        print(f"step {done}/{self.last}  {speed_of(entry)}", flush=True)
-
-            yield show
-
     @property
     def world(self) -> int:
         """Number of processes."""
@@ -473,32 +398,6 @@ class Run:
         return max(1, round(self.config.validate_every * self.steps_in_epoch))
 
 
-class Window:
-    """Terms of the steps since the last line of the log."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.steps = 0
-        self.began = time.perf_counter()
-
-    def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Counts a step; a term may be missing in some."""
-        self.steps += 1
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, Tensor]:
-        """Mean of every term over the steps that had it."""
-        return {name: value / self.counts[name] for name, value in self.sums.items()}
-
-    @property
-    def seconds(self) -> float:
-        """Since the window was opened."""
-        return time.perf_counter() - self.began
-
-
 def start_accelerator(config: TrainingConfig) -> Accelerator:
     """The engine of a run: one process, or those that `torchrun` or `accelerate launch` started."""
     accelerator = Accelerator(
@@ -520,73 +419,7 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
-@contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """Collects SIGTERM and Ctrl-C instead of dying; a second one acts at once."""
-    received: list[int] = []
-    known = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def remember(number: int, frame: Any) -> None:
-        del frame
-        received.append(number)
-        signal.signal(number, known[signal.Signals(number)])
-
-    try:
-        for number in known:
-            signal.signal(number, remember)
-        yield received
-    finally:
-        for number, handler in known.items():
-            signal.signal(number, handler)
-
-
-def ignore_interrupt(worker: int) -> None:
-    """Makes a reading process deaf to the Ctrl-C that a terminal sends to all of a run."""
-    del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def seed_of(seed: int, micro_step: int, accelerator: Accelerator) -> int:
     """Seed of a process's micro-step; no two of a run are equal."""
     mixed = (seed * 1_000_003 + micro_step) * accelerator.num_processes
     return (mixed + accelerator.process_index) % 2**32
-
-
-def peak_memory(device: torch.device) -> int:
-    """Largest memory in bytes so far: of the device, or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def flatten(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers for TensorBoard; a list a scale becomes one number each."""
-    flat: dict[str, float] = {}
-    for name, value in entry.items():
-        if isinstance(value, list):
-            flat |= {f"{name}/scale_{k + 1}": float(v) for k, v in enumerate(value)}
-        elif isinstance(value, int | float):
-            flat[name] = float(value)
-    return flat
-
-
-def speed_of(entry: Mapping[str, Any]) -> str:
-    """What the progress bar shows."""
-    return (
-        f"loss {entry['loss']:.4f}, {entry['images_per_second']:.0f} images/s,"
-        f" {entry['flops_per_second'] / 1e9:.0f} GFLOP/s"
-        f" ({entry['share_of_peak']:.0%} of fp32 peak), {entry['peak_memory_gib']:.1f} GiB"
-    )
-
-
-def summary(figures: Mapping[str, Any]) -> str:
-    """Validation figures in a line."""
-    return ", ".join(
-        f"{name} {[round(v, 3) for v in value] if isinstance(value, list) else round(value, 4)}"
-        for name, value in figures.items()
-    )
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """All lines of a run's log."""
-    return [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import TokenizerTraining
 from nextscale.data.images import Batch
+from nextscale.errors import UsageError
 from nextscale.pipeline import Pipeline
 from nextscale.tokenizer.quantizer import Quantized
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -163,7 +164,13 @@ class TokenizerStage:
         self.notes: list[str] = []
 
     def build(self, steps: int, accelerator: Accelerator) -> nn.Module:
-        """The module to train, on the accelerator's device."""
+        """The module to train, on the accelerator's device.
+
+        Raises:
+            UsageError: under FSDP; validation and the revival of codes need whole weights.
+        """
+        if accelerator.distributed_type == DistributedType.FSDP:
+            raise UsageError("a tokenizer is not sharded; start its training with DDP, not FSDP")
 
         def average(value: Tensor) -> Tensor:
             return cast(Tensor, accelerator.reduce(value, "mean"))

@@ -30,6 +30,8 @@ class VarObjective(nn.Module):
         label_smoothing: of the loss in training; validation goes without.
     """
 
+    _no_split_modules = ("AdaLNBlock",)  # what accelerate shards one by one
+
     def __init__(self, model: VAR, label_smoothing: float) -> None:
         super().__init__()
         self.model, self.label_smoothing = model, label_smoothing

@@ -93,7 +93,7 @@ def test_both_stages_from_a_folder_of_plain_colour_pictures(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     """Unlabelled, no `val/`, some files broken: the model is unconditional, they are counted."""
-    monkeypatch.setattr("nextscale.training.loop.measure_peak", lambda device: 1e9)
+    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device: 1e9)
     data = tmp_path / "data"
     data.mkdir()
     for i, path in enumerate(sorted(folder.rglob("*.png"))):

@@ -163,6 +163,24 @@ def test_processes_fill_one_cache(
         assert np.array_equal(cache.labels, whole.labels)
 
 
+def test_two_commands_share_the_work(make_cache, encode_into, tmp_path: Path) -> None:
+    """The second waits for the first, then reads what that has written."""
+    whole = make_cache(Noise())
+    sources, caches = [Noise(), Noise()], []
+
+    def work(source: Noise) -> None:
+        caches.append(encode_into(tmp_path / "shared", source))
+
+    threads = [threading.Thread(target=work, args=(source,)) for source in sources]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(len(source.asked) for source in sources) == [0, 6]
+    assert all(np.array_equal(cache.tokens, whole.tokens) for cache in caches)
+    assert len(caches) == 2
+
+
 def test_a_cut_off_layout_is_laid_out_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
     prepare(tmp_path, 10, 1, tokenizer)
     (tmp_path / "done.npy").unlink()

@@ -21,9 +21,10 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
 from PIL import Image
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from nextscale.cli.main import main
-from nextscale.training import loop, state
+from nextscale.training import loop, monitor, state
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -129,7 +130,7 @@ class _Death:
 
 def quiet_machine() -> None:
     """Spares a tiny training the seconds in which the machine's peak is measured."""
-    loop.measure_peak = lambda device: 1e9
+    monitor.measure_peak = lambda device: 1e9
 
 
 def start(function: Callable[..., None], *arguments: Any) -> ForkServerProcess:
@@ -191,7 +192,7 @@ def run_all_sharded(commands: Sequence[list[str]]) -> None:
     os.environ |= {
         "ACCELERATE_USE_FSDP": "true",
         "FSDP_VERSION": "2",
-        "FSDP_AUTO_WRAP_POLICY": "NO_WRAP",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
         "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
     }
     start_accelerator = loop.Accelerator
@@ -203,6 +204,13 @@ def run_all_sharded(commands: Sequence[list[str]]) -> None:
         AcceleratorState._shared_state["fsdp_plugin"] = FullyShardedDataParallelPlugin()
         return accelerator
 
+    def sharded_whole_state(run: loop.Run) -> dict[str, Tensor]:
+        shards = [type(m).__name__ for m in run.network.modules() if isinstance(m, FSDPModule)]
+        assert sorted(shards) == ["FSDPAdaLNBlock", "FSDPAdaLNBlock", "FSDPVarObjective"]
+        return whole_state(run)
+
+    whole_state = loop.Run.whole_state
+    loop.Run.whole_state = sharded_whole_state  # pyright: ignore
     loop.Accelerator = sharding  # pyright: ignore
     run_all(commands)
 

@@ -95,19 +95,15 @@ def test_shards_train_save_and_resume(trained: Path, pictures: Path, tmp_path: P
     for name, value in plain.items():
         torch.testing.assert_close(sharded[name], value, rtol=0, atol=1e-4)
         assert not torch.equal(sharded[name], theirs["network"][f"model.{name}"])  # the average
+    tokenizer = runs.train_words("tokenizer", tmp_path / "no", pictures)
+    assert runs.together(runs.run_all_sharded, [tokenizer]) == [2, 2]
+    assert not (tmp_path / "no").exists()
 
 
 def test_torchrun_starts_the_command(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = runs.train_words("tokenizer", out, pictures, "--max-steps", 2, "--log-every", 1)
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
         [*launch, "--nproc-per-node", "2", "-m", "tests.training.runs", *words],
         capture_output=True,

@@ -9,7 +9,6 @@ import torch
 
 import nextscale
 from nextscale import checkpoint
-from nextscale.training.loop import Window, flatten
 from nextscale.training.state import RunDirectory, name_of
 from tests.training import runs
 
@@ -211,16 +210,3 @@ def test_what_does_not_change_the_result_may_change(pictures: Path, tmp_path: Pa
     words = ["--epochs", 2, "--resume", "--keep", 5, "--log-every", 1, "--max-steps", 2]
     assert runs.train("tokenizer", out, pictures, *words) == 0
     assert runs.checkpoints(out) == [name_of(1), name_of(2)]
-
-
-def test_window_averages_terms_over_the_steps_that_had_them() -> None:
-    window = Window()
-    window.add({"loss": torch.tensor(1.0)})
-    window.add({"loss": torch.tensor(3.0), "adversarial": torch.tensor(5.0)})
-    assert window.steps == 2
-    assert {k: float(v) for k, v in window.means().items()} == {"loss": 2.0, "adversarial": 5.0}
-
-
-def test_lists_become_a_number_a_scale() -> None:
-    flat = flatten({"loss": 1, "use": [0.5, 1.0], "event": "validation"})
-    assert flat == {"loss": 1.0, "use/scale_1": 0.5, "use/scale_2": 1.0}

@@ -1,0 +1,206 @@
+"""What a run tells of itself: its log, TensorBoard, the progress bar; and how fast it is."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from nextscale.complexity import count_flops, measure_peak
+from nextscale.training.state import RunDirectory
+
+
+class Monitor:
+    """Gathers the terms of training steps and tells of them.
+
+    Args:
+        accelerator: of the run.
+        directory: whose log is written.
+        batch_size: images an optimizer step, over all processes.
+        steps_in_epoch: optimizer steps.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        directory: RunDirectory,
+        batch_size: int,
+        steps_in_epoch: int,
+    ) -> None:
+        self.accelerator, self.directory = accelerator, directory
+        self.batch_size, self.steps_in_epoch = batch_size, steps_in_epoch
+        self.window = Window()
+
+    def measure(self, step: Callable[[], object], images: int) -> None:
+        """Takes the device's fp32 peak and counts the FLOPs of an image from a step on `images`."""
+        self.peak = measure_peak(self.accelerator.device)
+        self.flops = count_flops(step) / images
+
+    def start(self, parameters: int, steps: int, notes: list[str]) -> None:
+        """Tells what is about to happen; opens TensorBoard."""
+        processes = self.accelerator.num_processes
+        entry = {
+            "event": "start",
+            "parameters": parameters,
+            "steps": steps,
+            "training_flops_per_image": self.flops,
+            "fp32_peak_flops": self.peak,
+            "processes": processes,
+            "device": str(self.accelerator.device),
+        }
+        self.directory.log(entry)
+        self.accelerator.print(
+            f"{parameters:,} parameters, {self.flops / 1e9:.2f} GFLOP an image in training, fp32"
+            f" peak {self.peak / 1e9:.0f} GFLOP/s, {steps} steps of {self.batch_size} images"
+        )
+        for note in notes:
+            self.accelerator.print(note)
+        self.accelerator.init_trackers("tensorboard")
+
+    def steps(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Writes what happened since the last line: terms, rates, speed and memory.
+
+        Args:
+            step: optimizer steps done.
+            figures: more of what is to be logged, the same on every process.
+        """
+        window, self.window = self.window, Window()
+        images_per_second = window.steps * self.batch_size / window.seconds
+        flops_per_second = images_per_second * self.flops / self.accelerator.num_processes
+        terms = {
+            name: float(cast(Tensor, self.accelerator.reduce(value, "mean")))
+            for name, value in window.means().items()
+        }
+        entry = {
+            "step": step,
+            "epoch": step / self.steps_in_epoch,
+            "images": step * self.batch_size,
+            **terms,
+            **figures,
+            "images_per_second": images_per_second,
+            "flops_per_second": flops_per_second,
+            "share_of_peak": flops_per_second / self.peak,
+            "peak_memory_gib": peak_memory(self.accelerator.device) / 2**30,
+        }
+        self.directory.log(entry)
+        self.accelerator.log(flatten(entry), step=step)
+        self.show(step, entry)
+
+    def validation(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Writes figures of unseen images, the same on every process."""
+        self.directory.log({"step": step, "event": "validation", **figures})
+        flat = flatten({f"validation/{name}": value for name, value in figures.items()})
+        self.accelerator.log(flat, step=step)
+        self.accelerator.print(f"step {step}: {summary(figures)}")
+
+    def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
+        """Puts pictures (channels, H, W) in [0, 1] into TensorBoard; only on the main process."""
+        writer = cast(SummaryWriter, self.accelerator.get_tracker("tensorboard", True))
+        for name, picture in pictures.items():
+            writer.add_image(name, picture.clamp(0, 1).cpu(), step)
+
+    @contextmanager
+    def progress(self, title: str, first: int, total: int) -> Iterator[None]:
+        """A bar with loss, rate and time left on the main process."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
+        disable = not self.accelerator.is_main_process
+        with Progress(*columns, disable=disable) as bar:
+            task = bar.add_task(title, total=total, completed=first, note="")
+
+            def show(done: int, entry: dict[str, Any] | None) -> None:
+                bar.update(task, completed=done)
+                if entry is not None:
+                    bar.update(task, note=speed_of(entry))
+                    if not bar.console.is_terminal and not disable:
+                        print(f"step {done}/{total}  {speed_of(entry)}", flush=True)
+
+            self.show: Callable[[int, dict[str, Any] | None], None] = show
+            self.window = Window()
+            yield
+
+
+class Window:
+    """Terms of the steps since the last line of the log, and the time that they took."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.steps = 0
+        self.began = time.perf_counter()
+        self.paused = 0.0
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """Counts a step; a term may be missing in some."""
+        self.steps += 1
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, Tensor]:
+        """Mean of every term over the steps that had it."""
+        return {name: value / self.counts[name] for name, value in self.sums.items()}
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Time in this context is no training: validating, saving."""
+        began = time.perf_counter()
+        yield
+        self.paused += time.perf_counter() - began
+
+    @property
+    def seconds(self) -> float:
+        """Of training since the window was opened."""
+        return time.perf_counter() - self.began - self.paused
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory in bytes so far: of the device, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def flatten(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Numbers for TensorBoard; a list a scale becomes one number each."""
+    flat: dict[str, float] = {}
+    for name, value in entry.items():
+        if isinstance(value, list):
+            flat |= {f"{name}/scale_{k + 1}": float(v) for k, v in enumerate(value)}
+        elif isinstance(value, int | float):
+            flat[name] = float(value)
+    return flat
+
+
+def speed_of(entry: Mapping[str, Any]) -> str:
+    """What the progress bar shows."""
+    return (
+        f"loss {entry['loss']:.4f}, {entry['images_per_second']:.0f} images/s,"
+        f" {entry['flops_per_second'] / 1e9:.0f} GFLOP/s"
+        f" ({entry['share_of_peak']:.0%} of fp32 peak), {entry['peak_memory_gib']:.1f} GiB"
+    )
+
+
+def summary(figures: Mapping[str, Any]) -> str:
+    """Validation figures in a line."""
+    return ", ".join(
+        f"{name} {[round(v, 3) for v in value] if isinstance(value, list) else round(value, 4)}"
+        for name, value in figures.items()
+    )
