@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from nextscale.errors import UsageError
 
@@ -48,11 +49,26 @@ def replacing(directory: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(aside)
 
 
-def write_text(file: Path, text: str) -> None:
-    """Writes a text file, replacing one that stands there."""
-    beside = file.with_name(f".{file.name}.tmp-{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(file)
+@contextmanager
+def replacing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Gives a file beside `path` to write into; afterwards it takes its place.
+
+    A failure removes it and leaves what stands at `path` as it was.
+    """
+    target = Path(path)
+    beside = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            yield file
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file in UTF-8, replacing one that stands there."""
+    with replacing_file(path) as file:
+        file.write(text.encode())
 
 
 def synchronize(path: Path) -> None:

@@ -326,18 +326,6 @@ def test_bundled_models_come_by_name(
     assert "512x512 pixels, 2240 tokens" in known["var-d36-512"]
 
 
-def test_presets() -> None:
-    assert presets.tokenizer_preset("fashion-mnist").image_size == (28, 28)
-    assert presets.tokenizer_preset("small-64").image_size == (64, 64)
-    assert presets.tokenizer_preset("released-512").image_size == (512, 512)
-    assert presets.transformer_preset("d36-512").width == 2304
-    assert presets.transformer_preset("d36-512").shared_adaln
-    with pytest.raises(UsageError, match="known: released-256"):
-        presets.tokenizer_preset("huge")
-    with pytest.raises(UsageError, match="known: d2"):
-        presets.transformer_preset("d1")
-
-
 # Pickles
 
 

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from nextscale.cli.options import Parser, add_config
 from nextscale.errors import UsageError
+from nextscale.files import replacing_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,15 +80,10 @@ class Output:
     def write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
         """Writes a file beside its place and renames it."""
         place = self.directory / name
-        beside = self.directory / f".{name}.tmp-{os.getpid()}"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            try:
-                with beside.open("wb") as file:
-                    write(file)
-                beside.replace(place)
-            finally:
-                beside.unlink(missing_ok=True)
+            with replacing_file(place) as file:
+                write(file)
         except OSError as error:
             raise UsageError(f"{place} cannot be written ({error.strerror or error})") from error
 

@@ -3,9 +3,7 @@
 Sizes and gates are those of arXiv 2404.02905 where a name is released. Nothing here imports torch.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from nextscale.config.model import (
     RELEASED_256,
@@ -13,22 +11,23 @@ from nextscale.config.model import (
     TokenizerConfig,
     TransformerConfig,
 )
-from nextscale.errors import UsageError
 from nextscale.scales import Scales, parse_scales
-
-T = TypeVar("T")
 
 TOKENIZERS: dict[str, TokenizerConfig] = {
     "released-256": TokenizerConfig(scales=RELEASED_256),
     "released-512": TokenizerConfig(scales=RELEASED_512),
     "fashion-mnist": TokenizerConfig(
-        scales=parse_scales("1 2 3 5 7"),
+        scales=parse_scales("1 3 4 5 6 7"),
         image_channels=1,
         width=32,
-        multipliers=(1, 2, 4),
+        multipliers=(1, 2, 3),
+        blocks=1,
         groups=8,
         latent=16,
-        codes=512,
+        codes=256,
+        phi="each",
+        z_norm=True,
+        commitment=1.0,
     ),
     "small-64": TokenizerConfig(
         scales=parse_scales("1 2 3 4 6 8"),
@@ -37,6 +36,9 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
         groups=8,
         latent=16,
         codes=1024,
+        phi="each",
+        z_norm=True,
+        commitment=1.0,
     ),
 }
 
@@ -83,19 +85,3 @@ RELEASED: dict[str, ReleasedModel] = {
     "var-d30": _released("var_d30.pth", RELEASED_256),
     "var-d36-512": _released("var_d36.pth", RELEASED_512),
 }
-
-
-def tokenizer_preset(name: str) -> TokenizerConfig:
-    """The tokenizer of this name. Raises UsageError naming the known ones."""
-    return _choose(TOKENIZERS, name, "tokenizer")
-
-
-def transformer_preset(name: str) -> TransformerConfig:
-    """The transformer of this name. Raises UsageError naming the known ones."""
-    return _choose(TRANSFORMERS, name, "transformer")
-
-
-def _choose(presets: Mapping[str, T], name: str, what: str) -> T:
-    if name not in presets:
-        raise UsageError(f"unknown {what} preset {name!r}; known: {', '.join(presets)}")
-    return presets[name]
