@@ -26,7 +26,7 @@ from torch import Tensor
 from nextscale.config.model import ModelConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError
-from nextscale.files import replacing
+from nextscale.files import read_json, replacing
 from nextscale.models.var import VAR
 from nextscale.pipeline import Pipeline
 from nextscale.released import fill, from_released
@@ -225,12 +225,7 @@ def read_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise UsageError(f"{folder} is no checkpoint: it holds no {CONFIG}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path} is truncated or not valid JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} holds {values!r}; a table of keys is needed")
+    values = read_json(path)
     try:
         return ModelConfig.from_dict(values)
     except UsageError as error:

@@ -1,11 +1,12 @@
-"""Files and directories that appear whole or not at all: written beside, then renamed."""
+"""Files and directories that appear whole or not at all, written beside and renamed; JSON."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from nextscale.errors import UsageError
 
@@ -69,6 +70,19 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a text file in UTF-8, replacing one that stands there."""
     with replacing_file(path) as file:
         file.write(text.encode())
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a table of keys. Raises UsageError if the file cannot be read or holds none."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is truncated or not valid JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} holds {values!r}; a table of keys is needed")
+    return values
 
 
 def synchronize(path: Path) -> None:

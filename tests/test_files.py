@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nextscale.errors import UsageError
-from nextscale.files import replacing, replacing_file, write_text
+from nextscale.files import read_json, replacing, replacing_file, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -68,3 +68,19 @@ def test_a_place_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="cannot be written"), replacing(tmp_path / "file" / "in"):
         pytest.fail("entered")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(None, "cannot be read"), (b"{", "truncated"), (b"\xff", "truncated"), (b"[]", "a table")],
+)
+def test_what_is_no_json_table_is_one_line(
+    content: bytes | None, told: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "file"
+    if content is not None:
+        place.write_bytes(content)
+    with pytest.raises(UsageError, match=told):
+        read_json(place)
+    write_text(place, '{"a": 1}')
+    assert read_json(place) == {"a": 1}

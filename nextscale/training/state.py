@@ -11,13 +11,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
-from nextscale.files import replacing, write_text
+from nextscale.files import read_json, replacing, write_text
 
 # Fields that may differ between a run and its continuation: they do not change what is computed.
 FREE = (
@@ -142,17 +142,6 @@ class RunDirectory:
 def name_of(step: int) -> str:
     """Directory name of a checkpoint, sorted like the numbers."""
     return f"step-{step:08d}"
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises UsageError if the file is none."""
-    try:
-        value = json.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{file} cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{file} holds no JSON object")
-    return cast(dict[str, Any], value)
 
 
 def load_training(place: Path) -> dict[str, Any]:
