@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any, cast
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch import Tensor
 from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 from nextscale.models.var import VAR
+from nextscale.pixels import crop_to, to_pictures, to_tensor, upright
 from nextscale.sampling import State, generate, last_state
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -151,12 +151,9 @@ class Pipeline:
     def to_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Pictures resized, cropped and converted to the tokenizer's input (B, channels, H, W)."""
         config = self.tokenizer.config
-        mode = "L" if config.image_channels == 1 else "RGB"
-        fitted = [crop_to(picture.convert(mode), *config.image_size) for picture in pictures]
-        arrays = np.stack([np.asarray(picture, np.uint8) for picture in fitted])
-        pixels = torch.from_numpy(arrays).to(self.device)
-        pixels = pixels.unsqueeze(1) if config.image_channels == 1 else pixels.permute(0, 3, 1, 2)
-        return pixels.float() / 127.5 - 1
+        channels, size = config.image_channels, config.image_size
+        fitted = [crop_to(upright(picture, channels), *size) for picture in pictures]
+        return to_tensor(fitted, channels).to(self.device)
 
     def __repr__(self) -> str:
         model = self.config.model
@@ -169,24 +166,3 @@ def as_list(labels: Sequence[Label] | Label) -> list[Label]:
     if labels is None or isinstance(labels, str | Integral):
         return [cast(Label, labels)]
     return list(cast(Sequence[Label], labels))
-
-
-def to_pictures(images: Tensor) -> list[Image.Image]:
-    """Images (B, channels, H, W) in [-1, 1] as pictures of 8 bits a channel."""
-    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    arrays = pixels.permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a) for a in arrays]
-
-
-def crop_to(picture: Image.Image, height: int, width: int) -> Image.Image:
-    """Resizes until the picture covers height x width and cuts out the centre."""
-    if picture.size == (width, height):
-        return picture
-    factor = max(height / picture.height, width / picture.width)
-    size = (
-        max(width, round(picture.width * factor)),
-        max(height, round(picture.height * factor)),
-    )
-    resized = picture.resize(size, Image.Resampling.LANCZOS)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    return cast(Image.Image, resized.crop((left, top, left + width, top + height)))

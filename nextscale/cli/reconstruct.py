@@ -100,7 +100,7 @@ def find_images(given: Iterable[str]) -> list[Path]:
 def read_images(paths: Sequence[Path], channels: int, size: tuple[int, int]) -> list["Image.Image"]:
     """Pictures resized and cropped to (height, width). Raises UsageError at an unreadable file."""
     from nextscale.data.folder import FORMATS, decode
-    from nextscale.pipeline import crop_to
+    from nextscale.pixels import crop_to
 
     pictures = []
     for path in paths:

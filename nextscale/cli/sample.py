@@ -133,7 +133,7 @@ def draw(
     grow: bool,
 ) -> list[list["Image.Image"]]:
     """One chunk of images after every scale, or only after the last."""
-    from nextscale.pipeline import to_pictures
+    from nextscale.pixels import to_pictures
 
     grown, state = [], None
     chosen = [labels[i] for i in part]

@@ -3,18 +3,15 @@
 `released` is what the VAR models were trained with; `plain` is what evaluation sees.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from nextscale.data.order import Samples, uniforms
-from nextscale.pipeline import crop_to
+from nextscale.pixels import cover, crop_to
 
 Kind = Literal["released", "plain"]
 
@@ -93,28 +90,3 @@ def augment(
     if flip and draws[2] < FLIP_RATE:
         return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return cropped
-
-
-def cover(picture: Image.Image, height: int, width: int) -> Image.Image:
-    """Resizes, keeping proportions, to the smallest picture that covers height x width."""
-    factor = max(height / picture.height, width / picture.width)
-    size = (
-        max(width, round(picture.width * factor)),
-        max(height, round(picture.height * factor)),
-    )
-    return picture.resize(size, Image.Resampling.LANCZOS)
-
-
-def to_tensor(pixels: NDArray[np.uint8] | Sequence[Image.Image], channels: int) -> Tensor:
-    """Images float32 (B, channels, h, w) in [-1, 1].
-
-    Args:
-        pixels: uint8 (B, h, w) or (B, h, w, 3), or pictures of mode L or RGB and one size.
-        channels: 1 or 3; grey images are repeated for 3.
-    """
-    if not isinstance(pixels, np.ndarray):
-        pixels = np.stack([np.asarray(picture, np.uint8) for picture in pixels])
-    images = torch.from_numpy(np.ascontiguousarray(pixels))
-    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
-    images = images.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
-    return images.expand(-1, channels, -1, -1).contiguous()

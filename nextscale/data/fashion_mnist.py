@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from nextscale.data.augment import FLIP_RATE, Augmentation, to_tensor
+from nextscale.data.augment import FLIP_RATE, Augmentation
 from nextscale.data.order import Samples
 from nextscale.errors import UsageError
+from nextscale.pixels import to_tensor
 
 NAMES = (
     "T-shirt/top",

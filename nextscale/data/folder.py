@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from nextscale.data.augment import Augmentation, to_tensor
+from nextscale.data.augment import Augmentation
 from nextscale.data.order import Samples
 from nextscale.errors import UsageError
+from nextscale.pixels import to_tensor, upright
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none runs a program
@@ -292,26 +293,4 @@ def decode(path: Path, channels: int) -> Image.Image:
         Exception: of nearly any type, if the file is broken.
     """
     with Image.open(path, formats=FORMATS) as picture:
-        picture.load()
-        ImageOps.exif_transpose(picture, in_place=True)
-        return to_mode(picture, "L" if channels == 1 else "RGB")
-
-
-def to_mode(picture: Image.Image, mode: str) -> Image.Image:
-    """A picture of any depth, palette, inks or transparency as 8-bit L or RGB.
-
-    Deep integers are taken as 16-bit grey; floats as grey up to 1, or, if any is larger, to 255.
-    """
-    if picture.mode.startswith("I"):
-        deep = np.asarray(picture).astype(np.int64).clip(0, 65535)
-        picture = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
-    elif picture.mode == "F":
-        values = np.nan_to_num(np.asarray(picture))
-        values = values * 255 if values.max() <= 1 else values
-        picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-    elif picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    if picture.mode not in ("L", "RGB"):
-        picture = picture.convert("RGB")
-    return picture.convert(mode)  # always a copy, which outlives the open file
+        return upright(picture, channels)

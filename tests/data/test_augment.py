@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from nextscale.data.augment import Augmentation, augment, cover, to_tensor
-from nextscale.pipeline import crop_to
+from nextscale.data.augment import Augmentation, augment
+from nextscale.pixels import cover, crop_to
 
 sides = st.integers(1, 40)
 
@@ -33,14 +32,6 @@ def test_the_result_has_the_size(kind, height, width, h, w, draws):
     result = augment(gradient(height, width), (h, w), kind, True, np.array(draws))
     assert result.size == (w, h)
     assert result.mode == "RGB"
-
-
-@given(sides, sides, sides, sides)
-def test_cover_is_the_smallest_that_covers(height, width, h, w):
-    covered = cover(gradient(height, width), h, w)
-    assert covered.height >= h
-    assert covered.width >= w
-    assert covered.height == h or covered.width == w
 
 
 def test_released_crops_reach_every_position():
@@ -98,25 +89,3 @@ def test_identity_names_what_changes_pixels():
     ]
     assert len({one.identity for one in [plain, *others]}) == 6
     assert Augmentation((8, 8), 1, "released", True, 1).unvaried() == plain
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_grey_pixels_become_images(channels):
-    pixels = np.arange(0, 256, dtype=np.uint8).reshape(1, 16, 16)
-    images = to_tensor(pixels, channels)
-    assert images.shape == (1, channels, 16, 16)
-    assert images.dtype == torch.float32
-    assert images.is_contiguous()
-    assert images.min() == -1
-    assert images.max() == 1
-    for channel in images[0]:
-        back = ((channel + 1) * 127.5).round().numpy()
-        np.testing.assert_array_equal(back, pixels[0])
-
-
-def test_coloured_pictures_become_images():
-    pictures = [gradient(4, 6), gradient(4, 6)]
-    images = to_tensor(pictures, 3)
-    assert images.shape == (2, 3, 4, 6)
-    torch.testing.assert_close(images[0, 0, 0], torch.linspace(-1, 1, 6), atol=0.01, rtol=0)
-    torch.testing.assert_close(images[1, 1, :, 0], torch.linspace(-1, 1, 4), atol=0.01, rtol=0)

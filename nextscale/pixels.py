@@ -1,0 +1,77 @@
+"""Pictures to tensors and back: modes, sizes and the range [-1, 1]. It knows no files."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+
+def upright(picture: Image.Image, channels: int) -> Image.Image:
+    """A picture turned as its EXIF data says, as L for 1 channel and RGB for 3."""
+    turned = ImageOps.exif_transpose(picture)
+    return to_mode(turned, "L" if channels == 1 else "RGB")
+
+
+def to_mode(picture: Image.Image, mode: str) -> Image.Image:
+    """A picture of any depth, palette, inks or transparency as 8-bit L or RGB.
+
+    Deep integers are taken as 16-bit grey; floats as grey up to 1, or, if any is larger, to 255.
+    """
+    if picture.mode.startswith("I"):
+        deep = np.asarray(picture).astype(np.int64).clip(0, 65535)
+        picture = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    elif picture.mode == "F":
+        values = np.nan_to_num(np.asarray(picture))
+        values = values * 255 if values.max() <= 1 else values
+        picture = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+    elif picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    if picture.mode not in ("L", "RGB"):
+        picture = picture.convert("RGB")
+    return picture.convert(mode)  # always a copy, which outlives the open file
+
+
+def cover(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """Resizes, keeping proportions, to the smallest picture that covers height x width."""
+    factor = max(height / picture.height, width / picture.width)
+    size = (
+        max(width, round(picture.width * factor)),
+        max(height, round(picture.height * factor)),
+    )
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def crop_to(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """Resizes until the picture covers height x width and cuts out the centre."""
+    if picture.size == (width, height):
+        return picture
+    covering = cover(picture, height, width)
+    left, top = (covering.width - width) // 2, (covering.height - height) // 2
+    return cast(Image.Image, covering.crop((left, top, left + width, top + height)))
+
+
+def to_tensor(pixels: NDArray[np.uint8] | Sequence[Image.Image], channels: int) -> Tensor:
+    """Images float32 (B, channels, h, w) in [-1, 1].
+
+    Args:
+        pixels: uint8 (B, h, w) or (B, h, w, 3), or pictures of mode L or RGB and one size.
+        channels: 1 or 3; grey images are repeated for 3.
+    """
+    if not isinstance(pixels, np.ndarray):
+        pixels = np.stack([np.asarray(picture, np.uint8) for picture in pixels])
+    images = torch.from_numpy(np.ascontiguousarray(pixels))
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    images = images.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+    return images.expand(-1, channels, -1, -1).contiguous()
+
+
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """Images (B, channels, H, W) in [-1, 1] as pictures of 8 bits a channel."""
+    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    arrays = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a) for a in arrays]
