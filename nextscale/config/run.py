@@ -61,7 +61,7 @@ class TrainingConfig:
         clip: largest gradient norm; 0 is off.
         precision: of the networks' arithmetic; weights stay in float32.
         ema: decay of the exponential moving average of the weights; 0 is off.
-        compile: run the networks through torch.compile (needs a C++ compiler).
+        compile: run the networks through torch.compile, where there is a C++ compiler.
         log_every: optimizer steps between lines of the log.
         validate_every: epochs between validations, with pictures.
         validation_images: at most so many; 0 is all.

@@ -5,7 +5,10 @@ checkpoints are ours, so that a run resumes exactly and does not depend on the n
 """
 
 import math
+import os
+import shutil
 import signal
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -104,8 +107,13 @@ class Run:
         config, accelerator = self.config, self.accelerator
         objective = self.stage.build(self.steps, accelerator)
         found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
-        if config.compile:
+        if config.compile and can_compile():
             objective.compile()
+        elif config.compile:
+            self.stage.notes.append(
+                "no C++ compiler or no headers of Python are found: training goes on uncompiled, "
+                "which is slower"
+            )
         optimizer = AdamW(
             self.stage.parameter_groups(), lr=config.learning_rate, betas=config.betas, fused=True
         )
@@ -417,6 +425,13 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     if config.precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("precision fp16 needs a GPU; on a CPU give bf16 or no")
     return accelerator
+
+
+def can_compile() -> bool:
+    """Whether torch.compile finds what it builds with: a C++ compiler and Python's headers."""
+    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++")
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    return any(map(shutil.which, compilers)) and headers.is_file()
 
 
 def seed_of(seed: int, micro_step: int, accelerator: Accelerator) -> int:

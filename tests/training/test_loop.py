@@ -111,6 +111,18 @@ def test_a_precision_that_the_device_lacks_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_without_a_compiler_training_goes_on(
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("nextscale.training.loop.shutil.which", lambda name: None)
+    words = ["--compile", "--max-steps", 1]
+    assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
+    assert "training goes on uncompiled" in capfd.readouterr().out
+
+
 def test_divergence_names_the_last_good_checkpoint(
     pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
