@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nextscale.config.model import LEAST_TEMPERATURE
 from nextscale.errors import UsageError
 from nextscale.models.var import VAR
 from nextscale.scales import Scale, length, position
@@ -239,8 +240,8 @@ def check_options(
         raise UsageError(f"label {bad} is out of range; the model knows 0 to {classes} (= none)")
     if guidance not in ("linear", "constant", "off"):
         raise UsageError(f"guidance is {guidance!r}; it can be linear, constant or off")
-    if not 0 < temperature < math.inf:
-        raise UsageError(f"temperature is {temperature}; it must be above 0")
+    if not LEAST_TEMPERATURE <= temperature < math.inf:
+        raise UsageError(f"temperature is {temperature}; it must be at least {LEAST_TEMPERATURE}")
     if not 0 <= top_p <= 1:
         raise UsageError(f"top_p is {top_p}; it must be from 0 (off) to 1")
     if not 0 <= top_k <= model.codes:

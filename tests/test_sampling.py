@@ -264,7 +264,7 @@ def test_finer_scales_see_what_the_constraint_put_in(tokenizer, model, images):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be at least 1e-06"),
         ({"temperature": math.nan}, "temperature is nan"),
         ({"top_p": 1.1}, "top_p is 1.1"),
         ({"top_p": -0.1}, "top_p is -0.1"),

@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from nextscale.cli.options import Stop, parser_for
 from nextscale.errors import UsageError
@@ -36,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE, as a shell expects of a writer whose reader left
+    except OSError as error:  # a full disk, a directory that may not be written to
+        if debug or error.errno is None:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"nextscale: error: {where}{error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("nextscale: interrupted", file=sys.stderr)
         return 130
@@ -49,7 +55,11 @@ def run(words: list[str]) -> int:
         print(metadata.version("nextscale"))
         return 0
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
+        print(overview(COMMANDS))
+        return 0
+    parts = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if parts and words[1:2] in (["-h"], ["--help"], ["help"]):
+        print(overview(parts))
         return 0
     for count in (2, 1):
         name = " ".join(words[:count])
@@ -59,14 +69,14 @@ def run(words: list[str]) -> int:
             parser = parser_for(f"nextscale {name}", what)
             module.add_arguments(parser)
             return module.run(parser.parse(words[count:])) or 0
-    known = ", ".join(COMMANDS)
+    known = ", ".join(parts or COMMANDS)
     raise UsageError(f"unknown command {' '.join(words[:2])!r}; known: {known}")
 
 
-def overview() -> str:
-    """The help of the whole program."""
-    width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:<{width}}{what}" for name, (_, what) in COMMANDS.items()]
+def overview(commands: Collection[str]) -> str:
+    """The help of the whole program, or of the commands that share a first word."""
+    width = max(map(len, commands)) + 2
+    lines = [f"  {name:<{width}}{COMMANDS[name][1]}" for name in commands]
     return "\n".join(
         [
             "usage: nextscale COMMAND [options]",

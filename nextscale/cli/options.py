@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -44,19 +45,43 @@ class Parser(ArgumentParser):
         except ArgumentError as error:
             message = " ".join(str(error).split())
             raise UsageError(f"{message}; `{self.prog} --help` tells the options") from None
+        except UnicodeDecodeError as error:
+            raise UsageError(f"a configuration file is not text in UTF-8 ({error})") from error
         except SystemExit as stop:
             raise Stop(int(stop.code or 0)) from None
 
     def take_preset(self, words: Sequence[str]) -> None:
-        """Makes the fields of a preset the defaults, which files and options override."""
-        for word, following in zip(words, [*words, ""][1:], strict=True):
-            option, _, value = word.partition("=")
-            if option == "--preset":
-                name = value or following
-                if name not in self.presets:
-                    known = ", ".join(self.presets)
-                    raise UsageError(f"unknown preset {name!r}; known: {known}")
-                self.set_defaults(dict(self.presets[name]))
+        """Makes the fields of a preset the defaults, which files and options override.
+
+        A preset on the line goes before one in a file.
+        """
+        given = [preset_in(file) for file in values_of("--config", words)]
+        for name in [*filter(None, given), *values_of("--preset", words)]:
+            if name not in self.presets:
+                known = ", ".join(self.presets)
+                raise UsageError(f"unknown preset {name!r}; known: {known}")
+            self.set_defaults(dict(self.presets[name]))
+
+
+def values_of(option: str, words: Sequence[str]) -> list[str]:
+    """What the words give an option, written with a space or with `=`."""
+    found = []
+    for word, following in zip(words, [*words, ""][1:], strict=True):
+        name, equals, value = word.partition("=")
+        if name == option:
+            found.append(value if equals else following)
+    return found
+
+
+def preset_in(file: str) -> str:
+    """The preset that a YAML file names, or none; what cannot be read is told by the parser."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return ""
+    return str(values.get("preset") or "") if isinstance(values, dict) else ""
 
 
 def parser_for(name: str, what: str) -> Parser:
@@ -98,7 +123,11 @@ def from_options(kind: type[T], options: Namespace) -> T:
     values: dict[str, Any] = {}
     for item in fields(kind):  # pyright: ignore[reportArgumentType]
         hint, value = hints[item.name], options[item.name]
+        if value is None:
+            raise UsageError(f"{item.name} is null; give a value or leave it out")
         if is_dataclass(hint):
+            if not isinstance(value, Namespace):
+                raise UsageError(f"{item.name} is {value!r}; a table of options is needed")
             value = from_options(hint, value)  # pyright: ignore[reportArgumentType]
         elif isinstance(value, list):
             value = tuple(value)

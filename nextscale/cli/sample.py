@@ -234,6 +234,6 @@ def speed(
     rate = images * drawing_flops(pipe.config, guided, decodes) / seconds
     peak = measure_peak(pipe.device, products=PEAK_PRODUCTS[1:])  # takes a fifth of a second
     return (
-        f"{images} images in {seconds:.1f} s, {images / seconds:.3g} images/s, "
+        f"{images} image{'s' * (images > 1)} in {seconds:.1f} s, {images / seconds:.3g} images/s, "
         f"{rate / 1e9:.3g} GFLOP/s, {rate / peak:.0%} of the fp32 matrix-product peak"
     )

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, check_range
 from nextscale.scales import Scale, Scales, describe, parse_scales
 
 T = TypeVar("T")
+
+LEAST_TEMPERATURE = 1e-6  # below, float32 logits overflow; top_k 1 is greedy
 
 RELEASED_256 = (
     (1, 1),
@@ -82,10 +84,9 @@ class TokenizerConfig:
             raise UsageError(f"image_channels is {self.image_channels}; it can be 1 or 3")
         if self.phi not in ("partial", "shared", "each"):
             raise UsageError(f"phi is {self.phi!r}; it can be partial, shared or each")
-        positive = ("width", "blocks", "groups", "latent", "codes", "phi_count")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_range(self, "width blocks groups latent codes phi_count", 1)
+        check_range(self, "phi_ratio", 0, 1)
+        check_range(self, "commitment", 0)
         if not self.multipliers or min(self.multipliers) < 1:
             raise UsageError(
                 f"multipliers are {list(self.multipliers)}; give one or more, each >= 1"
@@ -138,10 +139,10 @@ class TransformerConfig:
     gate_init: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.classes < 0:
-            raise UsageError(f"classes is {self.classes}; it must be 0 (no condition) or more")
-        if self.depth < 1:
-            raise UsageError(f"depth is {self.depth}; it must be at least 1")
+        check_range(self, "classes width heads", 0)
+        check_range(self, "depth", 1)
+        check_range(self, "mlp_ratio gate_init", 1e-9)
+        check_range(self, "drop_path", -1, 0.99)
         width = self.width or 64 * self.depth
         heads = self.heads or max(1, width // 64)
         if width < 1 or heads < 1 or width % heads:
@@ -171,6 +172,15 @@ class SamplingConfig:
     top_k: int = 0
     top_p: float = 0.0
     smooth: bool = False
+
+    def __post_init__(self) -> None:
+        if self.guidance not in ("linear", "constant", "off"):
+            raise UsageError(
+                f"guidance is {self.guidance!r}; it can be linear, constant or off (in YAML: 'off')"
+            )
+        check_range(self, "cfg top_k", 0)
+        check_range(self, "top_p", 0, 1)
+        check_range(self, "temperature", LEAST_TEMPERATURE)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nextscale.config.model import SamplingConfig, TokenizerConfig, TransformerConfig
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, check_range
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class DataConfig:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.validation < 1:
-            raise UsageError(f"validation is {self.validation}; it must be between 0 and 1")
+        check_range(self, "validation", 0.0001, 0.9999)
+        check_range(self, "workers", 0)
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,17 @@ class TrainingConfig:
                 f"batch_size {self.batch_size} cannot be divided into {self.accumulation} "
                 "micro-steps"
             )
-        if self.epochs <= 0:
-            raise UsageError(f"epochs is {self.epochs}; it must be above 0")
-        if self.learning_rate <= 0:
-            raise UsageError(f"learning_rate is {self.learning_rate}; it must be above 0")
-        if not 0 <= self.ema < 1:
-            raise UsageError(f"ema is {self.ema}; it must be from 0 (off) to below 1")
-        if self.keep < 1:
-            raise UsageError(f"keep is {self.keep}; it must be at least 1")
+        check_range(self, "epochs validate_every", 1e-6, 1e6)
+        check_range(self, "learning_rate", 1e-12)
+        check_range(self, "seed", 0, 2**63 - 1)
+        check_range(self, "warmup_from final", 0, 1)
+        check_range(self, "ema", 0, 0.999999)
+        check_range(self, "log_every keep", 1)
+        check_range(
+            self, "max_steps clip weight_decay weight_decay_end validation_images save_every", 0
+        )
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UsageError(f"betas are {self.betas}; give two, each from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,11 @@ class TokenizerLossConfig:
     revive_until: float = 0.7
 
     def __post_init__(self) -> None:
-        if self.l1 < 0 or self.l2 < 0 or self.l1 + self.l2 == 0:
-            raise UsageError(f"l1 {self.l1} and l2 {self.l2} must not be negative nor both 0")
+        check_range(self, "l1 l2 perceptual adversarial adaptive_limit revive_every", 0)
+        check_range(self, "adversarial_start adversarial_warmup revive_until", 0, 1)
+        check_range(self, "discriminator_width discriminator_layers", 1)
+        if self.l1 + self.l2 == 0:
+            raise UsageError("l1 and l2 are both 0; give one of them a weight")
 
 
 @dataclass(frozen=True)
@@ -187,9 +193,5 @@ class VarTraining(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.label_drop <= 1:
-            raise UsageError(f"label_drop is {self.label_drop}; it must be from 0 to 1")
-        if not 0 <= self.label_smoothing < 1:
-            raise UsageError(
-                f"label_smoothing is {self.label_smoothing}; it must be from 0 to below 1"
-            )
+        check_range(self, "label_drop label_smoothing", 0, 1)
+        check_range(self, "cache_tokens", 0)

@@ -21,6 +21,7 @@ from nextscale.errors import UsageError
 from nextscale.pixels import to_tensor, upright
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+CLASSES_SHOWN = 5  # in a message
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none runs a program
 
 
@@ -254,7 +255,8 @@ def with_classes_of(training: Listing, held_out: Listing) -> Listing:
     unknown = sorted(set(held_out.names) - set(training.names))
     if unknown or bool(training.names) != bool(held_out.names):
         found = f"the class {unknown[0]!r}" if unknown else "no classes"
-        wanted = f"{len(training.names)} others" if training.names else "none"
+        shown = [*training.names[:CLASSES_SHOWN], *["…"] * (len(training.names) > CLASSES_SHOWN)]
+        wanted = f"only {', '.join(shown)}" if shown else "none"
         raise UsageError(
             f"{held_out.folder} has {found} but {training.folder} has {wanted}; "
             "give both the same classes"

@@ -161,7 +161,7 @@ class Run:
         self.network.train()
         terms: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
-            batch = self.on_device(next(stream))
+            batch = self.on_device(next_batch(stream))
             set_seed(seed_of(config.seed, step * config.accumulation + micro, accelerator))
             last = micro + 1 == config.accumulation
             with nullcontext() if last else accelerator.no_sync(self.network):
@@ -273,7 +273,11 @@ class Run:
                 "average": average,
                 "scaler": scaler.state_dict() if scaler else {},
             }
-            torch.save(training, place / "training.pt")
+            try:
+                torch.save(training, place / "training.pt")
+            except RuntimeError as error:  # how torch tells of a full disk
+                reason = str(error).splitlines()[0]
+                raise UsageError(f"{place.parent} cannot be written to ({reason})") from error
 
         self.directory.save(step, write, self.config.keep, self.best["step"])
         self.accelerator.wait_for_everyone()
@@ -425,6 +429,19 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     if config.precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("precision fp16 needs a GPU; on a CPU give bf16 or no")
     return accelerator
+
+
+def next_batch(stream: Iterator[Batch]) -> Batch:
+    """The stream's next batch. Raises UsageError if a reading process was killed."""
+    try:
+        return next(stream)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UsageError(
+            "a process that reads images was killed, most likely because memory ran out; give a "
+            "smaller --batch-size, a smaller network, or fewer --data.workers"
+        ) from error
 
 
 def can_compile() -> bool:

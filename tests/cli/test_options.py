@@ -1,6 +1,6 @@
 """Dataclasses to options and back: dashes, lists, switches, files, presets, and one-line errors."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -163,6 +163,39 @@ def test_an_unknown_preset_tells_the_known_ones() -> None:
     for words in (["--preset", "big"], ["--preset=big"], ["--preset"]):
         with pytest.raises(UsageError, match=r"unknown preset '(big)?'; known: released-256"):
             parser.parse(words)
+
+
+def test_a_preset_may_stand_in_a_file_and_the_line_goes_before_it(tmp_path: Path) -> None:
+    parser = parser_for("nextscale train", "trains")
+    add_training_arguments(parser, TokenizerTraining, TOKENIZERS, "tokenizer")
+    file = tmp_path / "run.yaml"
+    file.write_text("preset: small-64\ntokenizer:\n  codes: 7\n")
+    words = ["--config", str(file)]
+    found = from_options(TokenizerTraining, parser.parse(words)).tokenizer
+    assert found == replace(TOKENIZERS["small-64"], codes=7)
+    words += ["--preset", "fashion-mnist"]
+    found = from_options(TokenizerTraining, parser.parse(words)).tokenizer
+    assert found == replace(TOKENIZERS["fashion-mnist"], codes=7)
+    file.write_text("preset: big\n")
+    with pytest.raises(UsageError, match="unknown preset 'big'"):
+        parser.parse(["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rate: null", "rate is null; give a value"),
+        ("inner: [1]", "inner|a table"),
+        ("rates: 1", "rates"),
+        ("{", "parsing"),
+        ("rate: 1\x00\udcff", "UTF-8"),
+    ],
+)
+def test_a_file_of_the_wrong_kind_is_one_line(parser: Parser, text: str, told: str, tmp_path: Path):
+    file = tmp_path / "run.yaml"
+    file.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError, match=told):
+        from_options(Outer, parser.parse(["--config", str(file)]))
 
 
 def test_scales_are_sides_or_pairs_on_the_line_and_in_a_file(tmp_path: Path) -> None:

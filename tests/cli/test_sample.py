@@ -229,7 +229,7 @@ def test_other_files_stay_and_those_of_the_same_name_are_replaced(draw, tmp_path
         (["--seed", str(2**63 - 1)], "seed + index"),
         (["--top-k", "17"], "top_k is 17; it must be from 0 (off) to 16 codes"),
         (["--top-p", "1.5"], "top_p is 1.5"),
-        (["--temperature", "0"], "temperature is 0.0; it must be above 0"),
+        (["--temperature", "0"], "temperature is 0.0; it must be at least 1e-06"),
         (["--cfg", "-1"], "cfg is -1.0"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--device", "meta"], "device 'meta' cannot be used"),

@@ -30,13 +30,23 @@ def refusal(capfd: pytest.CaptureFixture[str]) -> str:
         ("--tokenizer.scales 1 4 2", "do not increase"),
         ("--tokenizer.scales 1 2 2", "do not increase"),
         ("--data.path nowhere", "no data at 'nowhere'"),
-        ("--data.validation 2", "must be between 0 and 1"),
+        ("--data.validation 2", "validation is 2.0; it must be from 0.0001 to 0.9999"),
         ("--accumulation 3", "cannot be divided into 3 micro-steps"),
-        ("--loss.l2 0", "must not be negative nor both 0"),
+        ("--loss.l2 0", "l1 and l2 are both 0"),
         ("--loss.perceptual 1 --loss.perceptual-network vgg", "unknown perceptual network 'vgg'"),
         ("--tokenizer.width 9", "width 9 is not divisible by its 4 groups"),
         ("--init nowhere", "nothing is known as 'nowhere'"),
         ("--precision fp64", "precision"),
+        ("--epochs 1e300", "epochs is 1e+300; it must be from"),
+        ("--validate-every 0", "validate_every is 0.0"),
+        ("--betas 0.9", "give two, each from 0 to below 1"),
+        ("--betas 0.9 1", "give two, each from 0 to below 1"),
+        ("--weight-decay -1", "weight_decay is -1.0; it must be at least 0"),
+        ("--seed -1", "seed is -1"),
+        ("--data.workers -1", "workers is -1; it must be at least 0"),
+        ("--tokenizer.phi-ratio 5", "phi_ratio is 5.0; it must be from 0 to 1"),
+        ("--loss.adversarial-start 7", "adversarial_start is 7.0; it must be from 0 to 1"),
+        ("--loss.revive-every -2", "revive_every is -2"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
@@ -115,3 +125,10 @@ def test_both_stages_from_a_folder_of_plain_colour_pictures(
     capfd.readouterr()
     assert main(list(map(str, words))) == 0
     assert len(list(out.glob("*.png"))) >= 2
+
+
+def test_what_the_system_refuses_is_one_line(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train("tokenizer", Path("/proc/nowhere"), folder) == 2
+    assert refusal(capfd) == "nextscale: error: /proc/nowhere: No such file or directory"

@@ -121,7 +121,7 @@ class TestRefusals:
             (["train/a/1.png", "train/a/2.png", "val/notes.txt"], "val holds no images"),
             (["1.png"], "holds one image"),
             (["a/1.png", "2.png", "b/3.png"], "holds both images \\(2.png\\) and folders"),
-            (["train/a/1.png", "val/b/1.png"], "val has the class 'b' but .*train has 1 others"),
+            (["train/a/1.png", "val/b/1.png"], "val has the class 'b' but .*train has only a"),
             (["train/a/1.png", "val/1.png"], "val has no classes"),
             (["train/1.png", "val/a/1.png"], "val has the class 'a' but .*train has none"),
             (["train/1.png", "car/1.png"], "has the folders car, train"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 
 import nextscale
 from nextscale import checkpoint
+from nextscale.data.images import Batch
+from nextscale.errors import UsageError
+from nextscale.training.loop import next_batch
 from nextscale.training.state import RunDirectory, name_of
 from tests.training import runs
 
@@ -222,3 +226,15 @@ def test_what_does_not_change_the_result_may_change(pictures: Path, tmp_path: Pa
     words = ["--epochs", 2, "--resume", "--keep", 5, "--log-every", 1, "--max-steps", 2]
     assert runs.train("tokenizer", out, pictures, *words) == 0
     assert runs.checkpoints(out) == [name_of(1), name_of(2)]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"), [("DataLoader worker (pid 3) is killed", UsageError), ("x", RuntimeError)]
+)
+def test_a_killed_reader_is_told_of(said: str, kind: type[Exception]) -> None:
+    def stream() -> Iterator[Batch]:
+        raise RuntimeError(said)
+        yield
+
+    with pytest.raises(kind, match="reads images was killed" if kind is UsageError else "x"):
+        next_batch(stream())
