@@ -18,7 +18,8 @@ def run(options: Namespace) -> int:
     config = from_options(TokenizerTraining, options)
     check_run(config)
     from nextscale.data.source import open_data
-    from nextscale.training.loop import Run, start_accelerator
+    from nextscale.training.engine import start_accelerator
+    from nextscale.training.loop import Run
     from nextscale.training.start import start_tokenizer
     from nextscale.training.tokenizer import TokenizerStage
 

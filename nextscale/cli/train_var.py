@@ -22,7 +22,8 @@ def run(options: Namespace) -> int:
     from nextscale.data.order import steps_in_epoch
     from nextscale.data.source import open_data
     from nextscale.data.tokens import cache_tokens
-    from nextscale.training.loop import Run, start_accelerator
+    from nextscale.training.engine import start_accelerator
+    from nextscale.training.loop import Run
     from nextscale.training.start import load_tokenizer, start_var
     from nextscale.training.state import RunDirectory
     from nextscale.training.var import VarStage

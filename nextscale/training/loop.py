@@ -5,10 +5,7 @@ checkpoints are ours, so that a run resumes exactly and does not depend on the n
 """
 
 import math
-import os
-import shutil
 import signal
-import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,6 +28,7 @@ from nextscale.data.order import Part, steps_in_epoch, training_parts, validatio
 from nextscale.errors import UsageError
 from nextscale.pipeline import Pipeline
 from nextscale.training.average import MovingAverage
+from nextscale.training.engine import can_compile, seed_of
 from nextscale.training.interruption import Interrupted, ignore_interrupt, interruptible
 from nextscale.training.monitor import Monitor
 from nextscale.training.schedule import learning_rate, set_rates, weight_decay
@@ -74,7 +72,7 @@ class Run:
         config: of the run.
         stage: what is trained.
         training, validation: its data.
-        accelerator: made by `start_accelerator`, before anything touches a device.
+        accelerator: made by `engine.start_accelerator`, before anything touches a device.
     """
 
     def __init__(
@@ -410,27 +408,6 @@ class Run:
         return max(1, round(self.config.validate_every * self.steps_in_epoch))
 
 
-def start_accelerator(config: TrainingConfig) -> Accelerator:
-    """The engine of a run: one process, or those that `torchrun` or `accelerate launch` started."""
-    accelerator = Accelerator(
-        mixed_precision=config.precision,
-        cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet
-        log_with="tensorboard",
-        project_dir=config.out,
-        gradient_accumulation_steps=1,  # the loop divides batches itself
-    )
-    if accelerator.distributed_type not in (
-        DistributedType.NO,
-        DistributedType.MULTI_CPU,
-        DistributedType.MULTI_GPU,
-        DistributedType.FSDP,
-    ):
-        raise UsageError(f"{accelerator.distributed_type} is not supported; use DDP or FSDP")
-    if config.precision == "fp16" and accelerator.device.type == "cpu":
-        raise UsageError("precision fp16 needs a GPU; on a CPU give bf16 or no")
-    return accelerator
-
-
 def next_batch(stream: Iterator[Batch]) -> Batch:
     """The stream's next batch. Raises UsageError if a reading process was killed."""
     try:
@@ -442,16 +419,3 @@ def next_batch(stream: Iterator[Batch]) -> Batch:
             "a process that reads images was killed, most likely because memory ran out; give a "
             "smaller --batch-size, a smaller network, or fewer --data.workers"
         ) from error
-
-
-def can_compile() -> bool:
-    """Whether torch.compile finds what it builds with: a C++ compiler and Python's headers."""
-    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++")
-    headers = Path(sysconfig.get_path("include")) / "Python.h"
-    return any(map(shutil.which, compilers)) and headers.is_file()
-
-
-def seed_of(seed: int, micro_step: int, accelerator: Accelerator) -> int:
-    """Seed of a process's micro-step; no two of a run are equal."""
-    mixed = (seed * 1_000_003 + micro_step) * accelerator.num_processes
-    return (mixed + accelerator.process_index) % 2**32

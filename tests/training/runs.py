@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from nextscale.cli.main import main
-from nextscale.training import loop, monitor, state
+from nextscale.training import engine, loop, monitor, state
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -195,12 +195,12 @@ def run_all_sharded(commands: Sequence[list[str]]) -> None:
         "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
         "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
     }
-    start_accelerator = loop.Accelerator
+    start_accelerator = engine.Accelerator
 
     def sharding(**options: Any) -> Any:
         accelerator = start_accelerator(**options)
-        for engine in (PartialState, AcceleratorState):
-            engine._shared_state["distributed_type"] = DistributedType.FSDP
+        for shared in (PartialState, AcceleratorState):
+            shared._shared_state["distributed_type"] = DistributedType.FSDP
         AcceleratorState._shared_state["fsdp_plugin"] = FullyShardedDataParallelPlugin()
         return accelerator
 
@@ -211,7 +211,7 @@ def run_all_sharded(commands: Sequence[list[str]]) -> None:
 
     whole_state = loop.Run.whole_state
     loop.Run.whole_state = sharded_whole_state  # pyright: ignore
-    loop.Accelerator = sharding  # pyright: ignore
+    engine.Accelerator = sharding  # pyright: ignore
     run_all(commands)
 
 

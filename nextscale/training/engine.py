@@ -1,0 +1,46 @@
+"""What a run runs on: processes, devices and compilers, through accelerate."""
+
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedType
+
+from nextscale.config.run import TrainingConfig
+from nextscale.errors import UsageError
+
+
+def start_accelerator(config: TrainingConfig) -> Accelerator:
+    """The engine of a run: one process, or those that `torchrun` or `accelerate launch` started."""
+    accelerator = Accelerator(
+        mixed_precision=config.precision,
+        cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet
+        log_with="tensorboard",
+        project_dir=config.out,
+        gradient_accumulation_steps=1,  # the loop divides batches itself
+    )
+    if accelerator.distributed_type not in (
+        DistributedType.NO,
+        DistributedType.MULTI_CPU,
+        DistributedType.MULTI_GPU,
+        DistributedType.FSDP,
+    ):
+        raise UsageError(f"{accelerator.distributed_type} is not supported; use DDP or FSDP")
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        raise UsageError("precision fp16 needs a GPU; on a CPU give bf16 or no")
+    return accelerator
+
+
+def can_compile() -> bool:
+    """Whether torch.compile finds what it builds with: a C++ compiler and Python's headers."""
+    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++")
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    return any(map(shutil.which, compilers)) and headers.is_file()
+
+
+def seed_of(seed: int, micro_step: int, accelerator: Accelerator) -> int:
+    """Seed of a process's micro-step; no two of a run are equal."""
+    mixed = (seed * 1_000_003 + micro_step) * accelerator.num_processes
+    return (mixed + accelerator.process_index) % 2**32
