@@ -107,8 +107,8 @@ def add_dataclass(parser: Parser, kind: type, prefix: str = "") -> None:
         option = "--" + name.replace("_", "-")
         text = told.get(item.name, "") + f" [{show(default)}]"
         if hint is bool:
-            action = ActionYesNo(no_prefix="no-") if default else "store_true"
-            parser.add_argument(option, action=action, default=default, help=text)
+            switch = ActionYesNo(no_prefix="no-")  # a file may have set what the line takes back
+            parser.add_argument(option, action=switch, default=default, help=text)
         elif hint == Scales or get_origin(hint) is tuple:
             parser.add_argument(
                 option, nargs="+", type=element_of(hint), default=list(default), help=text

@@ -1,5 +1,6 @@
 """What the commands of both training stages share: options of a run, and how one ends."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -46,5 +47,6 @@ def finish(train: Callable[[], Any]) -> int:
         number = int(stop.args[0])
         tell(f"nextscale: stopped by signal {number} and saved; add --resume to continue")
         return 128 + number
-    tell(f"the model is in {final}")
+    if os.environ.get("RANK", "0") == "0":  # torchrun's; one process speaks for all
+        tell(f"the model is in {final}")
     return 0

@@ -77,6 +77,7 @@ def test_a_file_gives_defaults_that_later_options_override(parser: Parser, tmp_p
     file.write_text("rate: 3\nsides: [4, 5]\nquick: true\ninner:\n  long_name: from file\n")
     given = parsed(parser, f"--config {file} --sides 7 --inner.long-name line")
     assert given == Outer(rate=3.0, sides=(7,), quick=True, inner=Inner("line"))
+    assert not from_options(Outer, parser.parse(["--config", str(file), "--no-quick"])).quick
 
 
 def test_later_files_override_earlier_ones(parser: Parser, tmp_path: Path) -> None:
