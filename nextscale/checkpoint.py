@@ -225,6 +225,8 @@ def read_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise UsageError(f"{folder} is no checkpoint: it holds no {CONFIG}")
+    if (folder / "final" / CONFIG).is_file():
+        raise UsageError(f"{folder} is a run, not a checkpoint; give {folder / 'final'}")
     values = read_json(path)
     try:
         return ModelConfig.from_dict(values)

@@ -3,7 +3,10 @@
 import os
 import shutil
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -31,6 +34,27 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     if config.precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("precision fp16 needs a GPU; on a CPU give bf16 or no")
     return accelerator
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Sums in the same order every time, where torch knows how; else it warns.
+
+    Compiled code would add up embedding gradients in whatever order its threads come, and a
+    resumed run would not equal an uninterrupted one.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
+    was = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    settings: Any = torch.utils.deterministic  # its attribute is made at run time
+    filled = settings.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    settings.fill_uninitialized_memory = False  # costs time, finds only bugs
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was, warn_only=warned)
+        settings.fill_uninitialized_memory = filled
 
 
 def can_compile() -> bool:

@@ -28,7 +28,7 @@ from nextscale.data.order import Part, steps_in_epoch, training_parts, validatio
 from nextscale.errors import UsageError
 from nextscale.pipeline import Pipeline
 from nextscale.training.average import MovingAverage
-from nextscale.training.engine import can_compile, seed_of
+from nextscale.training.engine import can_compile, deterministic, seed_of
 from nextscale.training.interruption import Interrupted, ignore_interrupt, interruptible
 from nextscale.training.monitor import Monitor
 from nextscale.training.schedule import learning_rate, set_rates, weight_decay
@@ -118,11 +118,13 @@ class Run:
         self.network, self.optimizer = accelerator.prepare(objective, optimizer)
         self.average = MovingAverage(self.network, config.ema) if config.ema else None
         first = self.restore(found)
-        self.measure_machine(objective)
+        with deterministic():  # the first compilation happens here
+            self.measure_machine(objective)
         monitor = self.monitor
         monitor.start(parameters(objective), self.steps, self.stage.notes)
         stream = iter(self.reader(self.training, self.parts(first)))
         with (
+            deterministic(),
             interruptible() as interruption,
             monitor.progress(self.stage.command, first, self.last),
         ):

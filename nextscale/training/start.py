@@ -69,6 +69,9 @@ def load_tokenizer(config: VarTraining) -> tuple[Pipeline, list[str]]:
                 f"{config.init} was trained with the tokenizer {recorded[:12]}, but "
                 f"{config.tokenizer} is {pipe.config.tokenizer_hash[:12]}; give that one or none"
             )
+    codes = pipe.tokenizer.config.codes
+    if config.sampling.top_k > codes:
+        raise UsageError(f"sampling.top_k is {config.sampling.top_k}; there are {codes} codes")
     scales = parse_scales(config.scales) if config.scales else pipe.tokenizer.config.scales
     tokenizer, notes = with_scales(pipe.tokenizer, scales)
     whole = replace(pipe.config, tokenizer=tokenizer.config, model=None)

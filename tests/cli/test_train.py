@@ -132,3 +132,20 @@ def test_what_the_system_refuses_is_one_line(
 ) -> None:
     assert train("tokenizer", Path("/proc/nowhere"), folder) == 2
     assert refusal(capfd) == "nextscale: error: /proc/nowhere: No such file or directory"
+
+
+def test_a_run_is_no_checkpoint_and_sampling_is_checked_first(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device: 1e9)
+    run, words = tmp_path / "run", ["--epochs", 1]
+    assert train("tokenizer", run, folder, *words) == 0
+    capfd.readouterr()
+    for given, told in (
+        ([run], f"{run} is a run, not a checkpoint; give {run / 'final'}"),
+        ([run / "final", "--sampling.top-k", 99], "sampling.top_k is 99; there are 16 codes"),
+        ([run / "final", "--sampling.cfg", -1], "cfg is -1.0; it must be at least 0"),
+    ):
+        assert train("var", tmp_path / "var", folder, "--tokenizer", *given) == 2
+        assert told in refusal(capfd)
+        assert not (tmp_path / "var").exists()

@@ -12,6 +12,7 @@ import nextscale
 from nextscale import checkpoint
 from nextscale.data.images import Batch
 from nextscale.errors import UsageError
+from nextscale.training import loop
 from nextscale.training.loop import next_batch
 from nextscale.training.state import RunDirectory, name_of
 from tests.training import runs
@@ -113,6 +114,21 @@ def test_a_precision_that_the_device_lacks_is_one_line(
     assert runs.train("tokenizer", tmp_path / "run", pictures, "--precision", "fp16") == 2
     assert refusal(capfd) == "precision fp16 needs a GPU; on a CPU give bf16 or no"
     assert not (tmp_path / "run").exists()
+
+
+def test_sums_have_one_order_in_training_and_only_there(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, take_step = [], loop.Run.optimizer_step
+
+    def watched(run: loop.Run, step: int, stream: Iterator[Batch]) -> dict[str, torch.Tensor]:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return take_step(run, step, stream)
+
+    monkeypatch.setattr(loop.Run, "optimizer_step", watched)
+    assert runs.train("tokenizer", tmp_path / "run", pictures, "--max-steps", 2) == 0
+    assert seen == [True, True]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_without_a_compiler_training_goes_on(
