@@ -3,14 +3,15 @@
 from jsonargparse import Namespace
 
 from nextscale.cli.options import Parser, from_options
-from nextscale.cli.training import add_training_arguments, check_run, finish
+from nextscale.cli.training import add_presets, add_training_arguments, check_run, finish
 from nextscale.config.presets import TOKENIZERS
 from nextscale.config.run import TokenizerTraining
 
 
 def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
-    add_training_arguments(parser, TokenizerTraining, TOKENIZERS, "tokenizer")
+    add_presets(parser, TOKENIZERS, "tokenizer")
+    add_training_arguments(parser, TokenizerTraining)
 
 
 def run(options: Namespace) -> int:

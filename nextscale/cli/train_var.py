@@ -5,14 +5,15 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from nextscale.cli.options import Parser, from_options, tell
-from nextscale.cli.training import add_training_arguments, check_run, finish
+from nextscale.cli.training import add_presets, add_training_arguments, check_run, finish
 from nextscale.config.presets import TRANSFORMERS
 from nextscale.config.run import VarTraining
 
 
 def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
-    add_training_arguments(parser, VarTraining, TRANSFORMERS, "model")
+    add_presets(parser, TRANSFORMERS, "model")
+    add_training_arguments(parser, VarTraining)
 
 
 def run(options: Namespace) -> int:

@@ -10,20 +10,19 @@ from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
 
 
-def add_training_arguments(parser: Parser, kind: type, presets: Mapping[str, Any], at: str) -> None:
-    """Adds the options of a training.
-
-    Args:
-        kind: the run's dataclass.
-        presets: architectures by name, whose fields `--preset` puts at `at`.
-    """
+def add_training_arguments(parser: Parser, kind: type) -> None:
+    """Adds the options of a training, given the run's dataclass."""
     add_config(parser)
+    add_dataclass(parser, kind)
+
+
+def add_presets(parser: Parser, presets: Mapping[str, Any], at: str) -> None:
+    """Adds `--preset`, which puts the fields of an architecture at `at`."""
     parser.add_argument("--preset", help=f"start from an architecture: {', '.join(presets)}")
     parser.presets = {
         name: {f"{at}.{field}": as_option(value) for field, value in asdict(preset).items()}
         for name, preset in presets.items()
     }
-    add_dataclass(parser, kind)
 
 
 def as_option(value: Any) -> Any:

@@ -154,6 +154,44 @@ class TransformerConfig:
 
 
 @dataclass(frozen=True)
+class ClassifierConfig:
+    """A classifier that judges images.
+
+    Attributes:
+        classes: number of classes.
+        image_size: (height, width) of the images that it was trained on, in pixels.
+        image_channels: 1 or 3.
+        width: channels at full resolution; each further level doubles them.
+        levels: resolutions, each half of the one before.
+        blocks: residual blocks a level.
+        groups: groups of every group norm.
+        labels: names of the classes, in the order of their numbers.
+        data: the data set's name.
+    """
+
+    classes: int = 10
+    image_size: Scale = (28, 28)
+    image_channels: int = 1
+    width: int = 32
+    levels: int = 3
+    blocks: int = 2
+    groups: int = 8
+    labels: tuple[str, ...] = ()
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if self.image_channels not in (1, 3):
+            raise UsageError(f"image_channels is {self.image_channels}; it can be 1 or 3")
+        for name in ("classes", "width", "levels", "blocks", "groups"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.width % self.groups:
+            raise UsageError(f"width {self.width} is not divisible by its {self.groups} groups")
+
+
+@dataclass(frozen=True)
 class SamplingConfig:
     """How images are drawn; see `sampling.generate`.
 

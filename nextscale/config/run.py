@@ -6,7 +6,12 @@ Names are those of the command line, with dashes there. Nothing here imports tor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nextscale.config.model import SamplingConfig, TokenizerConfig, TransformerConfig
+from nextscale.config.model import (
+    ClassifierConfig,
+    SamplingConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
 from nextscale.errors import UsageError, check_range
 
 
@@ -41,7 +46,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What both stages share.
+    """What all trainings share.
 
     Attributes:
         out: the run's directory.
@@ -68,8 +73,6 @@ class TrainingConfig:
         save_every: optimizer steps between checkpoints; 0 saves at validations only.
         keep: checkpoints kept beside the best one.
         export: precision of the weights in the final checkpoint.
-        init: checkpoint (name, directory or hub repository) to start from.
-        scales: another pyramid than the tokenizer's; empty keeps it.
         resume: continue the run found in `out`.
     """
 
@@ -98,8 +101,6 @@ class TrainingConfig:
     save_every: int = 0
     keep: int = 2
     export: Literal["float32", "float16", "bfloat16"] = "float32"
-    init: str = ""
-    scales: tuple[str, ...] = ()
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -119,6 +120,19 @@ class TrainingConfig:
         )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UsageError(f"betas are {self.betas}; give two, each from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class StageTraining(TrainingConfig):
+    """What both stages of a generative model share.
+
+    Attributes:
+        init: checkpoint (name, directory or hub repository) to start from.
+        scales: another pyramid than the tokenizer's; empty keeps it.
+    """
+
+    init: str = ""
+    scales: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,7 +175,7 @@ class TokenizerLossConfig:
 
 
 @dataclass(frozen=True)
-class TokenizerTraining(TrainingConfig):
+class TokenizerTraining(StageTraining):
     """`nextscale train tokenizer`."""
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -169,7 +183,7 @@ class TokenizerTraining(TrainingConfig):
 
 
 @dataclass(frozen=True)
-class VarTraining(TrainingConfig):
+class VarTraining(StageTraining):
     """`nextscale train var`.
 
     Attributes:
@@ -195,3 +209,20 @@ class VarTraining(TrainingConfig):
         super().__post_init__()
         check_range(self, "label_drop label_smoothing", 0, 1)
         check_range(self, "cache_tokens", 0)
+
+
+@dataclass(frozen=True)
+class ClassifierTraining(TrainingConfig):
+    """`nextscale train classifier`.
+
+    Attributes:
+        classifier: `classes`, `labels` and `data` are replaced by what the data has.
+        label_smoothing: of the cross-entropy.
+    """
+
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, "label_smoothing", 0, 1)

@@ -20,19 +20,20 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 from torch.utils.data import DataLoader
 
-from nextscale import checkpoint
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source, batches
 from nextscale.data.order import Part, steps_in_epoch, training_parts, validation_parts
 from nextscale.errors import UsageError
-from nextscale.pipeline import Pipeline
+from nextscale.files import replacing
 from nextscale.training.average import MovingAverage
 from nextscale.training.engine import can_compile, deterministic, seed_of
 from nextscale.training.interruption import Interrupted, ignore_interrupt, interruptible
 from nextscale.training.monitor import Monitor
 from nextscale.training.schedule import learning_rate, set_rates, weight_decay
 from nextscale.training.state import RunDirectory, load_training
+
+State = Mapping[str, Tensor]  # weights of a whole objective by name
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHOWN = 16  # images of the pictures made at a validation
@@ -55,10 +56,10 @@ class Stage(Protocol):
     def validate(
         self, network: nn.Module, batches: Iterable[Batch], accelerator: Accelerator
     ) -> dict[str, Any]: ...
-    def pictures(self, pipe: Pipeline, batch: Batch) -> dict[str, Tensor]: ...
-    def pipeline(self, state: Mapping[str, Tensor]) -> Pipeline: ...
+    def pictures(self, state: State, batch: Batch) -> dict[str, Tensor]: ...
+    def write(self, state: State, folder: Path) -> None: ...
     def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+    def load_state_dict(self, state: State) -> None: ...
 
 
 class Diverged(UsageError):
@@ -231,8 +232,7 @@ class Run:
         if self.accelerator.is_main_process:
             shown = validation_parts(min(SHOWN, count), SHOWN, 0, 1)
             batch = next(iter(batches(self.validation, shown, 0, False)))
-            pipe = self.stage.pipeline(state).to(self.accelerator.device)
-            self.monitor.pictures(step, self.stage.pictures(pipe, batch))
+            self.monitor.pictures(step, self.stage.pictures(state, batch))
 
     def measure_machine(self, objective: nn.Module) -> None:
         """Measures device and work. Nothing of it stays: neither draws nor statistics."""
@@ -263,7 +263,7 @@ class Run:
         }
 
         def write(place: Path) -> None:
-            checkpoint.write(self.stage.pipeline(shown), place)
+            self.stage.write(shown, place)
             training = {
                 "step": step,
                 "best": self.best,
@@ -315,7 +315,8 @@ class Run:
         final = self.directory.path / "final"
         if self.accelerator.is_main_process:
             rounded = {name: value.to(dtype) for name, value in state.items()}
-            checkpoint.save(self.stage.pipeline(rounded), final)
+            with replacing(final) as folder:
+                self.stage.write(rounded, folder)
         self.accelerator.wait_for_everyone()
         return final
 

@@ -6,6 +6,7 @@ The published code leaves this stage out; the loss is VQGAN's (arXiv 2012.09841,
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
+from nextscale import checkpoint
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import TokenizerTraining
 from nextscale.data.images import Batch
@@ -280,8 +282,9 @@ class TokenizerStage:
         }
 
     @torch.no_grad()
-    def pictures(self, pipe: Pipeline, batch: Batch) -> dict[str, Tensor]:
+    def pictures(self, state: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """A sheet of images (top) and reconstructions (below), (channels, 2 H, n W) in [0, 1]."""
+        pipe = self.pipeline(state)
         images = batch.values[:16].to(pipe.device)
         rows = [images, pipe.tokenizer.decode(pipe.tokenizer.encode(images))]
         sheet = torch.cat([torch.cat(list(row), -1) for row in rows], -2)
@@ -296,6 +299,10 @@ class TokenizerStage:
         tokenizer.load_state_dict(weights, assign=True)
         config = ModelConfig(self.config.tokenizer, data=self.config.data.path)
         return Pipeline(tokenizer, None, config)
+
+    def write(self, state: Mapping[str, Tensor], folder: Path) -> None:
+        """Writes a checkpoint of a whole state dict into a folder that exists."""
+        checkpoint.write(self.pipeline(state), folder)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Counts that a continuation needs; over several processes they are to be summed."""

@@ -1,6 +1,7 @@
 """Trains the transformer: cross-entropy of every token given all coarser scales (VAR Eq. 6)."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchvision.utils import make_grid
 
+from nextscale import checkpoint
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import VarTraining
 from nextscale.data.images import Batch
@@ -159,8 +161,9 @@ class VarStage:
             "scale_accuracy": right.tolist(),
         }
 
-    def pictures(self, pipe: Pipeline, batch: Batch) -> dict[str, Tensor]:
+    def pictures(self, state: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """A grid of samples with the labels of a batch, (3, H', W') in [0, 1]."""
+        pipe = self.pipeline(state)
         labels = batch.labels.to(pipe.device)
         seeds = range(len(labels))
         sampling = vars(self.config.sampling)
@@ -184,6 +187,10 @@ class VarStage:
             data=self.config.data.path,
         )
         return Pipeline(self.tokenizer, model, whole)
+
+    def write(self, state: Mapping[str, Tensor], folder: Path) -> None:
+        """Writes a checkpoint of a whole state dict into a folder that exists."""
+        checkpoint.write(self.pipeline(state), folder)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing beside weights and optimizer."""

@@ -51,6 +51,10 @@ EVERYTHING = words_of(
 VAR = words_of(
     "--model.depth 2 --model.width 16 --model.heads 2 --batch-size 8 --learning-rate 1e-3"
 )
+CLASSIFIER = words_of(
+    "--classifier.image-size 8 8 --classifier.width 8 --classifier.blocks 1 --classifier.groups 4 "
+    "--batch-size 8 --learning-rate 1e-2"
+)
 
 
 def write_pictures(root: Path, training: int = 8, validation: int = 4) -> Path:
@@ -73,7 +77,7 @@ def train(stage: str, out: Path, data: Path, *words: Any) -> int:
 
 def train_words(stage: str, out: Path, data: Path, *words: Any) -> list[str]:
     """The words of a tiny training."""
-    network = {"tokenizer": TOKENIZER, "var": VAR}[stage]
+    network = {"tokenizer": TOKENIZER, "var": VAR, "classifier": CLASSIFIER}[stage]
     run = ["--out", out, "--data.path", data, *DATA, *network, *words]
     return ["train", stage, *map(str, run)]
 

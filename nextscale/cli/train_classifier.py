@@ -1,0 +1,33 @@
+"""`nextscale train classifier`."""
+
+from jsonargparse import Namespace
+
+from nextscale.cli.options import Parser, from_options
+from nextscale.cli.training import add_training_arguments, check_run, finish
+from nextscale.config.run import ClassifierTraining
+from nextscale.errors import UsageError
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_training_arguments(parser, ClassifierTraining)
+
+
+def run(options: Namespace) -> int:
+    """Trains a classifier as the options say."""
+    config = from_options(ClassifierTraining, options)
+    check_run(config)
+    from nextscale.data.source import open_data
+    from nextscale.training.classifier import ClassifierStage, fitted_to
+    from nextscale.training.loop import Run, start_accelerator
+
+    wanted = config.classifier
+    training, validation = open_data(
+        config.data, wanted.image_size, wanted.image_channels, config.seed
+    )
+    if not training.names:
+        raise UsageError(f"{config.data.path} has no classes; a classifier needs labelled images")
+    config = fitted_to(config, training.names)
+    stage = ClassifierStage(config)
+    accelerator = start_accelerator(config)
+    return finish(Run(config, stage, training, validation, accelerator).train)

@@ -1,0 +1,30 @@
+"""Shapes of the classifier's maps, features and logits, for any size."""
+
+import pytest
+import torch
+
+from nextscale.config.model import ClassifierConfig
+from nextscale.errors import UsageError
+from nextscale.models.classifier import Classifier
+
+
+@pytest.mark.parametrize("size", [(28, 28), (33, 20)])
+def test_shapes(size: tuple[int, int]) -> None:
+    config = ClassifierConfig(classes=3, image_channels=3, width=8, blocks=1, groups=4)
+    network = Classifier(config)
+    images = torch.randn(2, 3, *size)
+    halves = [tuple(-(-side // 2**level) for side in size) for level in range(3)]
+    assert [tuple(m.shape) for m in network.maps(images)] == [
+        (2, 8 * 2**level, *half) for level, half in enumerate(halves)
+    ]
+    assert network.features(images).shape == (2, 32)
+    assert torch.equal(network(images), network.head(network.features(images)))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [({"image_channels": 2}, "1 or 3"), ({"levels": 0}, "levels"), ({"width": 12}, "groups")],
+)
+def test_impossible_networks_are_refused(values: dict[str, int], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        ClassifierConfig(**values)
