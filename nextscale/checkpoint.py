@@ -27,7 +27,7 @@ from nextscale.config.model import ModelConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError
 from nextscale.files import read_json, replacing
-from nextscale.models.var import VAR
+from nextscale.models.build import build_model
 from nextscale.pipeline import Pipeline
 from nextscale.released import fill, from_released
 from nextscale.scales import length
@@ -172,7 +172,8 @@ def describe(config: ModelConfig) -> str:
     tokens = length(config.tokenizer.scales)
     what = "tokenizer alone"
     if config.model is not None:
-        what = f"VAR of depth {config.model.depth}, {config.model.classes} classes"
+        kind = "VAR" if config.model.order == "scales" else "next-token transformer"
+        what = f"{kind} of depth {config.model.depth}, {config.model.classes} classes"
     return f"{what}, {height}x{width} pixels, {tokens} tokens"
 
 
@@ -191,9 +192,8 @@ def load_directory(folder: Path, *, device: torch.device | str, dtype: torch.dty
     fill(tokenizer, placed(tensors, device, dtype), f"tokenizer in {folder}")
     if config.model is None:
         return Pipeline(tokenizer, None, config)
-    part = config.tokenizer
     with torch.device("meta"):
-        model = VAR(config.model, part.scales, part.codes, part.latent)
+        model = build_model(config.model, config.tokenizer)
     tensors = read_tensors(folder / MODEL)
     fill(model, placed(tensors, device, dtype), f"transformer in {folder}")
     return Pipeline(tokenizer, model, config)

@@ -50,11 +50,16 @@ def transformer_flops(config: ModelConfig) -> int:
     width, depth = config.model.width, config.model.depth
     scales, latent, codes = config.tokenizer.scales, config.tokenizer.latent, config.tokenizer.codes
     tokens, hidden = length(scales), round(width * config.model.mlp_ratio)
-    pairs = sum((end - begin) * end for begin, end in spans(scales))  # queries times their keys
+    if config.model.order == "scales":
+        pairs = sum((end - begin) * end for begin, end in spans(scales))  # queries times keys
+        start = areas(scales)[0]
+    else:
+        pairs, start = tokens * (tokens + 1) // 2, 1
     block = tokens * (4 * width * width + 2 * width * hidden) + 2 * width * pairs
     modulation = 6 * width * width * (1 if config.model.shared_adaln else depth)
-    words = length(scales[1:]) * latent * width
-    head = tokens * width * codes + 2 * width * width
+    modulation = (modulation + 2 * width * width) * config.model.adaln
+    words = (tokens - start) * latent * width
+    head = tokens * width * codes
     return 2 * (depth * block + modulation + words + head)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
-from nextscale.models.var import VAR
+from nextscale.models.build import Model
 from nextscale.pixels import crop_to, to_pictures, to_tensor, upright
 from nextscale.sampling import State, generate, last_state
 from nextscale.scales import describe
@@ -31,13 +31,13 @@ class Pipeline:
         config: of both, with label names and sampling defaults.
     """
 
-    def __init__(self, tokenizer: Tokenizer, model: VAR | None, config: ModelConfig) -> None:
+    def __init__(self, tokenizer: Tokenizer, model: Model | None, config: ModelConfig) -> None:
         self.tokenizer = tokenizer.eval()
         self.maybe_model = None if model is None else model.eval()
         self.config = config
 
     @property
-    def model(self) -> VAR:
+    def model(self) -> Model:
         """The transformer. Raises UsageError if this is a tokenizer alone."""
         if self.maybe_model is None:
             raise UsageError(

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from nextscale.config.model import LEAST_TEMPERATURE
 from nextscale.errors import UsageError
+from nextscale.models.ar import AR
+from nextscale.models.build import Model
 from nextscale.models.var import VAR
 from nextscale.scales import Scale, length, position
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -120,7 +122,7 @@ def for_each_generator(
 
 
 def generate(
-    model: VAR,
+    model: Model,
     tokenizer: Tokenizer,
     labels: Tensor,
     *,
@@ -151,6 +153,8 @@ def generate(
         UsageError: if an option or a label is out of its range.
     """
     check_options(model, labels, cfg, guidance, temperature, top_k, top_p)
+    if smooth and isinstance(model, AR):
+        raise UsageError("smooth averages codes of whole scales; a next-token model has none")
     if generator is not None and seeds is not None:
         raise UsageError("both generator and seeds are given; give one of them")
     if seeds is not None and len(seeds) != len(labels):
@@ -162,7 +166,10 @@ def generate(
     def filtered(logits: Tensor) -> Tensor:
         return keep_top_p(keep_top_k(logits / temperature, top_k), top_p)
 
-    strengths = [guidance_at(k, len(model.scales), cfg, guidance) for k in range(len(model.scales))]
+    steps = length(model.scales) if isinstance(model, AR) else len(model.scales)
+    strengths = [guidance_at(step, steps, cfg, guidance) for step in range(steps)]
+    if isinstance(model, AR):
+        return token_by_token(model, tokenizer, labels, strengths, filtered, generators, constrain)
     return scale_by_scale(
         model, tokenizer, labels, strengths, filtered, smooth, generators, constrain
     )
@@ -217,13 +224,58 @@ def scale_by_scale(
         yield State(scale, tokens, accumulated, tokenizer)
 
 
+def token_by_token(
+    model: AR,
+    tokenizer: Tokenizer,
+    labels: Tensor,
+    strengths: Sequence[float],
+    filtered: Callable[[Tensor], Tensor],
+    generators: Sequence[torch.Generator] | None,
+    constrain: Constrain | None,
+) -> Iterator[State]:
+    """The loop of `generate` for next-token models; one state, when the map is whole.
+
+    Args:
+        strengths: of guidance, one a token.
+        filtered: what is drawn from, of guided logits (B, 1, V).
+        constrain: acts after every token on all vectors drawn so far; the rest of them is zero.
+    """
+    batch, quantizer, (scale,) = labels.shape[0], tokenizer.quantizer, model.scales
+    guided = any(strengths)
+
+    with torch.inference_mode():
+        everyone = torch.cat([labels, model.condition.none_like(labels)]) if guided else labels
+        condition = model.condition(everyone)  # (B or 2B, D)
+        modulations = model.transformer.modulations(condition)
+        head_modulations = model.head_modulations(condition)
+        cache = model.transformer.new_cache(len(everyone), length(model.scales))
+        tokens = labels.new_zeros(batch, length(model.scales))  # (B, L)
+        vectors = quantizer.empty(batch)  # (B, C, h, w)
+        x = model.embed_start(condition)
+        for i, place in enumerate(model.path.tolist()):
+            logits = model.logits(model.step(x, modulations, cache), head_modulations)
+            if guided:
+                logits = guide(*logits.chunk(2), strengths[i])  # (B, 1, V)
+            tokens[:, place : place + 1] = draw(filtered(logits), generators)
+            row, column = divmod(place, scale[1])
+            drawn = quantizer.lookup(tokens[:, place, None, None])  # (B, C, 1, 1)
+            vectors[:, :, row : row + 1, column : column + 1] = drawn
+            if constrain is not None:
+                vectors = constrain(0, vectors).clone()
+            if i + 1 < len(strengths):
+                x = model.embed(i + 1, vectors[:, None, :, row, column])
+                x = x.repeat(2, 1, 1) if guided else x
+        accumulated = quantizer.accumulate(quantizer.empty(batch), vectors, 0)
+    yield State(scale, tokens.view(batch, *scale), accumulated, tokenizer)
+
+
 def last_state(states: Iterator[State]) -> State:
     """The state after the finest scale; the ones before are drawn and forgotten."""
     return deque(states, maxlen=1).pop()
 
 
 def check_options(
-    model: VAR,
+    model: Model,
     labels: Tensor,
     cfg: float,
     guidance: str,

@@ -14,6 +14,7 @@ COMMANDS = {
     "reconstruct": ("reconstruct", "encode and decode pictures, or show them scale by scale"),
     "train tokenizer": ("train_tokenizer", "train a tokenizer, the first stage"),
     "train var": ("train_var", "train a transformer, the second stage"),
+    "train ar": ("train_ar", "train the next-token baseline on a tokenizer of one scale"),
     "train classifier": ("train_classifier", "train a classifier that judges images"),
     "convert": ("convert", "make a checkpoint of released or published weights"),
     "models": ("models", "list the models that can be loaded by name"),

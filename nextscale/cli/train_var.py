@@ -8,6 +8,7 @@ from nextscale.cli.options import Parser, from_options, tell
 from nextscale.cli.training import add_presets, add_training_arguments, check_run, finish
 from nextscale.config.presets import TRANSFORMERS
 from nextscale.config.run import VarTraining
+from nextscale.errors import UsageError
 
 
 def add_arguments(parser: Parser) -> None:
@@ -17,8 +18,15 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Trains a transformer as the options say."""
+    """Trains a next-scale transformer as the options say."""
     config = from_options(VarTraining, options)
+    if config.model.order != "scales":
+        raise UsageError(f"order {config.model.order} is next-token; use `nextscale train ar`")
+    return train(config, "train var")
+
+
+def train(config: VarTraining, command: str) -> int:
+    """Trains a transformer; `command` is recorded in the run's directory."""
     check_run(config)
     from nextscale.data.order import steps_in_epoch
     from nextscale.data.source import open_data
@@ -35,7 +43,7 @@ def run(options: Namespace) -> int:
         config.data, architecture.image_size, architecture.image_channels, config.seed
     )
     config, model, costs = start_var(config, architecture, classes=len(training.names))
-    RunDirectory(Path(config.out), writes=False).check(VarStage.command, config)
+    RunDirectory(Path(config.out), writes=False).check(command, config)
     steps_in_epoch(len(training), config.batch_size)  # both fail before hours of encoding
     accelerator = start_accelerator(config)
     if config.cache_tokens:

@@ -113,13 +113,18 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """A VAR transformer (VAR Sec. 3.1); scales, codes and latent channels are its tokenizer's.
+    """A VAR transformer (VAR Sec. 3.1) or the next-token baseline of its first ablation row.
+
+    Scales, codes and latent channels are its tokenizer's.
 
     Attributes:
         classes: number of classes; 0 trains without any condition. One more index means "none".
         depth: number of blocks.
         width: D; 0 means 64 a block, the paper's rule.
         heads: 0 means one for every 64 channels of width.
+        order: what is predicted at a time: `scales`, each map at once (VAR); or single tokens of a
+            tokenizer with one scale: `raster`, `spiral` (from the centre) or `z-curve`.
+        adaln: modulate all norms by the condition; without it, the start token alone tells it.
         shared_adaln: one AdaLN projection for all blocks plus an offset in each, as at 512 pixels.
         normalized_attention: L2-normalised queries and keys with a learned scale a head.
         mlp_ratio: hidden width of the MLP over D.
@@ -132,6 +137,8 @@ class TransformerConfig:
     depth: int = 16
     width: int = 0
     heads: int = 0
+    order: Literal["scales", "raster", "spiral", "z-curve"] = "scales"
+    adaln: bool = True
     shared_adaln: bool = False
     normalized_attention: bool = True
     mlp_ratio: float = 4.0
@@ -143,6 +150,12 @@ class TransformerConfig:
         check_range(self, "depth", 1)
         check_range(self, "mlp_ratio gate_init", 1e-9)
         check_range(self, "drop_path", -1, 0.99)
+        if self.order not in ("scales", "raster", "spiral", "z-curve"):
+            raise UsageError(
+                f"order is {self.order!r}; it can be scales, raster, spiral or z-curve"
+            )
+        if self.shared_adaln and not self.adaln:
+            raise UsageError("shared_adaln needs adaln; switch both on or both off")
         width = self.width or 64 * self.depth
         heads = self.heads or max(1, width // 64)
         if width < 1 or heads < 1 or width % heads:

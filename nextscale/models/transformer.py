@@ -16,6 +16,7 @@ from nextscale.scales import position
 
 MAX_LOG_SCALE = math.log(100)  # released VAR models
 PLAIN_SCALE = 0.25  # over sqrt(head width), of released models without normalised attention
+EPSILON = 1e-6  # of every layer norm
 MERGED = 128  # tokens; coarse scales up to so many share one masked attention call
 Modulation = tuple[Tensor, ...]
 Piece = tuple[int, int, Tensor | None]
@@ -137,11 +138,13 @@ class MLP(nn.Module):
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """LayerNorm without affine, then scaled by 1 + scale and shifted: AdaLN (DiT Sec. 3.2)."""
-    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+    return F.layer_norm(x, x.shape[-1:], eps=EPSILON) * (1 + scale) + shift
 
 
 def drop_path(x: Tensor, rate: float) -> Tensor:
     """Stochastic depth: zeroes a sample's branch at this rate, enlarges others (1603.09382)."""
+    if rate == 0:
+        return x
     keep = x.new_empty(x.shape[0], 1, 1).bernoulli_(1 - rate)
     return x * (keep / (1 - rate))
 
@@ -188,13 +191,41 @@ class AdaLNBlock(nn.Module):
             modulations = self.modulations(modulations)
         gate_a, gate_m, scale_a, scale_m, shift_a, shift_m = modulations  # 6 x (B, 1, D)
         a = self.attention(modulate(x, scale_a, shift_a), pieces, block, cache)  # (B, l, D)
-        x = x + self.drop(gate_a * a)
+        rate = self.drop_rate if self.training else 0.0
+        x = x + drop_path(gate_a * a, rate)
         m = self.mlp(modulate(x, scale_m, shift_m))  # (B, l, D)
-        return x + self.drop(gate_m * m)
+        return x + drop_path(gate_m * m, rate)
 
-    def drop(self, branch: Tensor) -> Tensor:
-        """Stochastic depth in training only."""
-        return drop_path(branch, self.drop_rate) if self.training and self.drop_rate else branch
+
+class PlainBlock(nn.Module):
+    """Pre-norm transformer block that no condition modulates, for the ablation's first rows."""
+
+    def __init__(self, config: TransformerConfig, drop_rate: float) -> None:
+        super().__init__()
+        self.drop_rate = drop_rate
+        self.norm1 = nn.LayerNorm(config.width, eps=EPSILON)
+        self.attention = Attention(config)
+        self.norm2 = nn.LayerNorm(config.width, eps=EPSILON)
+        self.mlp = MLP(config)
+
+    def modulations(self, source: Tensor) -> Modulation:
+        """None of them."""
+        del source
+        return ()
+
+    def forward(
+        self,
+        x: Tensor,
+        modulations: Modulation | Tensor,
+        pieces: Sequence[Piece],
+        block: int,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """As `AdaLNBlock`, whose arguments it takes."""
+        del modulations
+        rate = self.drop_rate if self.training else 0.0
+        x = x + drop_path(self.attention(self.norm1(x), pieces, block, cache), rate)  # (B, l, D)
+        return x + drop_path(self.mlp(self.norm2(x)), rate)
 
 
 class Transformer(nn.Module):
@@ -204,7 +235,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         rates = [config.drop_path * position(i, config.depth) for i in range(config.depth)]
-        self.blocks = nn.ModuleList(AdaLNBlock(config, rate) for rate in rates)
+        kind = AdaLNBlock if config.adaln else PlainBlock
+        self.blocks = nn.ModuleList(kind(config, rate) for rate in rates)
         if config.shared_adaln:
             self.shared_modulation = nn.Linear(config.width, 6 * config.width)
 
@@ -218,23 +250,23 @@ class Transformer(nn.Module):
     def modulations(self, condition: Tensor) -> list[Modulation]:
         """All the blocks need of the condition (B, D), to be computed once an image."""
         source = self.modulation_source(condition)
-        return [block.modulations(source) for block in self.ada_blocks()]
+        return [block.modulations(source) for block in self.typed_blocks()]
 
-    def ada_blocks(self) -> list[AdaLNBlock]:
-        """The blocks, typed."""
-        return cast(list[AdaLNBlock], list(self.blocks))
+    def typed_blocks(self) -> list[AdaLNBlock | PlainBlock]:
+        """The blocks, as what they are."""
+        return cast(list[AdaLNBlock | PlainBlock], list(self.blocks))
 
     def new_cache(self, batch: int, tokens: int) -> Cache:
         """Room for the keys and values of `tokens` tokens."""
         config = self.config
-        like = self.ada_blocks()[0].mlp.expand.weight
+        like = self.typed_blocks()[0].mlp.expand.weight
         return Cache(like, config.depth, batch, config.heads, tokens, config.width // config.heads)
 
     def forward(
         self,
         x: Tensor,
         modulations: Sequence[Modulation | Tensor],
-        spans: Sequence[tuple[int, int]],
+        pieces: Sequence[Piece],
         cache: Cache | None = None,
     ) -> Tensor:
         """Hidden states (B, l, D) of tokens x.
@@ -242,10 +274,9 @@ class Transformer(nn.Module):
         Args:
             x: (B, l, D).
             modulations: of every block, as `modulations` gives them, or their source.
-            spans: first token of each scale in x and the one after its last.
-            cache: earlier scales, to which x is added; None if x holds all of them.
+            pieces: of x, as `causal_pieces` gives them.
+            cache: earlier tokens, to which x is added; None if x holds all of them.
         """
-        pieces = causal_pieces(spans, x.device)
         for i, block in enumerate(self.blocks):
             x = block(x, modulations[i], pieces, i, cache)  # (B, l, D)
         if cache is not None:
@@ -262,9 +293,11 @@ class Transformer(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for block in self.ada_blocks():
+        for block in self.typed_blocks():
             block.attention.project.weight.div_(math.sqrt(2 * config.depth))
             block.mlp.project.weight.div_(math.sqrt(2 * config.depth))
+            if isinstance(block, PlainBlock):
+                continue
             if config.shared_adaln:
                 block.offset.normal_(std=1 / math.sqrt(config.width))
                 block.offset[2:].mul_(0.5)

@@ -10,7 +10,7 @@ from nextscale import checkpoint
 from nextscale.config.model import TokenizerConfig, TransformerConfig
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.errors import UsageError
-from nextscale.models.var import VAR
+from nextscale.models.build import Model, build_model
 from nextscale.pipeline import Pipeline
 from nextscale.scales import Scale, Scales, describe, parse_scales, position, spans
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -80,7 +80,7 @@ def load_tokenizer(config: VarTraining) -> tuple[Pipeline, list[str]]:
 
 def start_var(
     config: VarTraining, tokenizer: TokenizerConfig, classes: int
-) -> tuple[VarTraining, VAR, list[str]]:
+) -> tuple[VarTraining, Model, list[str]]:
     """The configuration with the architecture that is trained, and the transformer to start from.
 
     Args:
@@ -93,7 +93,7 @@ def start_var(
     if not config.init:
         architecture = replace(config.model, classes=classes)
         torch.manual_seed(config.seed)
-        model = VAR(architecture, tokenizer.scales, tokenizer.codes, tokenizer.latent)
+        model = build_model(architecture, tokenizer)
         return replace(config, model=architecture), model, []
     start = checkpoint.load(config.init).model
     if config.model not in (TransformerConfig(), replace(start.config, classes=1000)):
@@ -130,7 +130,7 @@ def with_scales(tokenizer: Tokenizer, scales: Scales) -> tuple[Tokenizer, list[s
     return changed.train(tokenizer.training), [note]
 
 
-def fitted(model: VAR, scales: Scales, classes: int) -> tuple[VAR, list[str]]:
+def fitted(model: Model, scales: Scales, classes: int) -> tuple[Model, list[str]]:
     """A transformer for other scales or another number of classes, and lines on what that costs.
 
     Positions of a new scale are interpolated from the old scale at the nearest place in the
@@ -161,7 +161,7 @@ def fitted(model: VAR, scales: Scales, classes: int) -> tuple[VAR, list[str]]:
             "interpolated scale by scale and need training before images are good again"
         )
     with torch.device("meta"):
-        changed = VAR(config, scales, model.codes, model.latent)
+        changed = type(model)(config, scales, model.codes, model.latent)
     changed.load_state_dict(weights, assign=True)
     return changed, notes
 

@@ -1,4 +1,7 @@
-"""Trains the transformer: cross-entropy of every token given all coarser scales (VAR Eq. 6)."""
+"""Trains the transformer: cross-entropy of every token given all coarser scales (VAR Eq. 6).
+
+The next-token baseline is trained here too; only what it reads is another.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +19,8 @@ from nextscale.config.model import ModelConfig
 from nextscale.config.run import VarTraining
 from nextscale.data.images import Batch
 from nextscale.data.order import uniforms
-from nextscale.models.var import VAR
+from nextscale.models.ar import AR
+from nextscale.models.build import Model, build_model
 from nextscale.pipeline import Pipeline
 from nextscale.sampling import generate, last_state
 from nextscale.scales import areas, spans
@@ -34,7 +38,7 @@ class VarObjective(nn.Module):
 
     _no_split_modules = ("AdaLNBlock",)  # what accelerate shards one by one
 
-    def __init__(self, model: VAR, label_smoothing: float) -> None:
+    def __init__(self, model: Model, label_smoothing: float) -> None:
         super().__init__()
         self.model, self.label_smoothing = model, label_smoothing
 
@@ -43,7 +47,7 @@ class VarObjective(nn.Module):
 
         Args:
             labels: int64 (B,), some of them replaced by "none".
-            teacher_inputs: (B, L - l of scale 1, C).
+            teacher_inputs: as the model takes them.
             tokens: int64 (B, L), to be predicted.
         """
         logits = self.model(labels, teacher_inputs)  # (B, L, V)
@@ -63,11 +67,10 @@ class VarObjective(nn.Module):
 class VarStage:
     """The second training stage, as `loop.train` runs it."""
 
-    command = "train var"
     better = "loss"
 
     def __init__(
-        self, config: VarTraining, names: tuple[str, ...], tokenizer: Pipeline, model: VAR
+        self, config: VarTraining, names: tuple[str, ...], tokenizer: Pipeline, model: Model
     ) -> None:
         """Prepares the stage.
 
@@ -78,6 +81,7 @@ class VarStage:
             model: the transformer to train.
         """
         self.config, self.names, self.model = config, names, model
+        self.command = "train ar" if isinstance(model, AR) else "train var"
         self.tokenizer = tokenizer.tokenizer.eval().requires_grad_(False)
         self.origin = tokenizer.config  # of the tokenizer: its hash and dtype are recorded
         self.notes: list[str] = []
@@ -108,13 +112,17 @@ class VarStage:
 
     @torch.no_grad()
     def inputs(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher inputs (B, L - l of scale 1, C) and tokens (B, L) of cached tokens or images."""
+        """Teacher inputs of the model and tokens (B, L), of cached tokens or images."""
         if values.is_floating_point():
             maps = self.tokenizer.encode(values)
         else:
             parts = values.split(areas(self.model.scales), dim=1)  # K x (B, l)
             maps = [p.unflatten(1, s) for p, s in zip(parts, self.model.scales, strict=True)]
-        teacher_inputs = self.tokenizer.quantizer.teacher_inputs(maps)
+        quantizer = self.tokenizer.quantizer
+        if isinstance(self.model, AR):
+            teacher_inputs = quantizer.lookup(maps[0]).flatten(2).transpose(1, 2)  # (B, L, C)
+        else:
+            teacher_inputs = quantizer.teacher_inputs(maps)
         return teacher_inputs, torch.cat([m.flatten(1) for m in maps], 1)
 
     def after_step(self, step: int, optimizer: Optimizer, accelerator: Accelerator) -> None:
@@ -175,7 +183,7 @@ class VarStage:
         weights = {name.removeprefix("model."): value for name, value in state.items()}
         config = self.tokenizer.config
         with torch.device("meta"):
-            model = VAR(self.model.config, config.scales, config.codes, config.latent)
+            model = build_model(self.model.config, config)
         model.load_state_dict(weights, assign=True)
         whole = ModelConfig(
             config,
