@@ -252,7 +252,7 @@ def token_by_token(
         tokens = labels.new_zeros(batch, length(model.scales))  # (B, L)
         vectors = quantizer.empty(batch)  # (B, C, h, w)
         x = model.embed_start(condition)
-        for i, place in enumerate(model.path.tolist()):
+        for i, place in enumerate(model.path):
             logits = model.logits(model.step(x, modulations, cache), head_modulations)
             if guided:
                 logits = guide(*logits.chunk(2), strengths[i])  # (B, 1, V)

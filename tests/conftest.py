@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nextscale.config.model import ModelConfig, TokenizerConfig, TransformerConfig
-from nextscale.models.var import VAR
+from nextscale.models.build import Model, build_model
 from nextscale.pipeline import Pipeline
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -54,12 +54,12 @@ def make_tokenizer() -> Callable[..., Tokenizer]:
 
 
 @pytest.fixture(scope="session")
-def make_model() -> Callable[..., VAR]:
+def make_model() -> Callable[..., Model]:
     """Builds a tiny transformer over a tokenizer's scales and codes."""
 
-    def make(tokenizer: Tokenizer, **changes) -> VAR:
-        config, pyramid = TransformerConfig(**{**TINY_TRANSFORMER, **changes}), tokenizer.config
-        return randomize(VAR(config, pyramid.scales, pyramid.codes, pyramid.latent))
+    def make(tokenizer: Tokenizer, **changes) -> Model:
+        config = TransformerConfig(**{**TINY_TRANSFORMER, **changes})
+        return randomize(build_model(config, tokenizer.config))
 
     return make
 
@@ -71,7 +71,7 @@ def tokenizer(make_tokenizer) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def model(make_model, tokenizer) -> VAR:
+def model(make_model, tokenizer) -> Model:
     return make_model(tokenizer)
 
 

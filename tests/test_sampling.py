@@ -284,3 +284,64 @@ def test_finer_scales_see_what_the_constraint_put_in(tokenizer, model, images):
 def test_options_out_of_range_are_refused(tokenizer, model, options, said):
     with pytest.raises(UsageError, match=said):
         run(model, tokenizer, **options)
+
+
+# Token by token
+
+
+@pytest.fixture(params=["raster", "spiral"])
+def next_token(request, make_tokenizer, make_model):
+    """A tokenizer of one scale and a next-token model on it."""
+    flat = make_tokenizer(scales="4")
+    return make_model(flat, order=request.param), flat
+
+
+@pytest.mark.parametrize("guidance", ["linear", "constant"])
+def test_greedy_next_tokens_are_the_likeliest_of_the_full_pass(next_token, guidance):
+    model, flat = next_token
+    (state,) = run(model, flat, cfg=2.0, guidance=guidance, top_k=1)
+    with torch.inference_mode():
+        inputs = flat.quantizer.lookup(state.tokens).flatten(2).transpose(1, 2)
+        labelled = model(LABELS, inputs)
+        none = model(model.condition.none_like(LABELS), inputs)
+        strength = torch.empty(16).index_copy(0, torch.tensor(model.path), torch.linspace(0, 2, 16))
+        strength = strength if guidance == "linear" else torch.full_like(strength, 2)
+        guided = labelled + strength[:, None] * (labelled - none)
+        again = flat.decode([state.tokens])
+    assert torch.equal(state.tokens.flatten(1), guided.argmax(-1))
+    torch.testing.assert_close(state.image(), again, rtol=0, atol=1e-6)
+
+
+def test_next_tokens_depend_on_their_seed_alone(next_token):
+    model, flat = next_token
+    (together,) = run(model, flat, seeds=[5, 6, 7, 8], cfg=1.0)
+    (alone,) = generate(model, flat, LABELS[2:3], seeds=[7], cfg=1.0)
+    assert torch.equal(together.tokens[2:3], alone.tokens)
+    assert not torch.equal(together.tokens[0], together.tokens[1])
+
+
+@torch.inference_mode()
+def test_a_constraint_reaches_the_tokens_behind_it(next_token):
+    model, flat = next_token
+    kept = torch.randn(1, 4, 4, 4)
+    known = torch.zeros(4, 4, dtype=torch.bool)
+    known.view(-1)[model.path[:3]] = True
+
+    def keep(k, vectors):
+        assert k == 0
+        return torch.where(known, kept, vectors)
+
+    free, held = (generate(model, flat, LABELS, seeds=range(4), constrain=c) for c in (None, keep))
+    (free,), (held,) = free, held
+    expected = flat.quantizer.lookup(held.tokens)
+    expected = torch.where(known, kept, expected)
+    accumulated = flat.quantizer.accumulate(flat.quantizer.empty(4), expected, 0)
+    torch.testing.assert_close(held.accumulated, accumulated, rtol=0, atol=1e-6)
+    later = model.path[3:]
+    assert not torch.equal(free.tokens.flatten(1)[:, later], held.tokens.flatten(1)[:, later])
+
+
+def test_a_next_token_model_has_no_smooth_mode(next_token):
+    model, flat = next_token
+    with pytest.raises(UsageError, match="a next-token model has none"):
+        generate(model, flat, LABELS, smooth=True)

@@ -27,10 +27,7 @@ class AR(Predictor):
                 f"the scales {describe(scales)}; train one with a single scale"
             )
         super().__init__(config, scales, codes, latent, start=1)
-        path = path_over(config.order, scales[0])
-        self.register_buffer("path", torch.tensor(path), persistent=False)  # (L,)
-
-    path: Tensor
+        self.path = path_over(config.order, scales[0])
 
     def forward(self, labels: Tensor, teacher_inputs: Tensor) -> Tensor:
         """Logits (B, L, V) of the map's tokens in rows, each from those before it on the path.
@@ -49,7 +46,8 @@ class AR(Predictor):
         piece: Piece = (0, x.shape[1], before)
         x = self.transformer(x, [source] * self.config.depth, [piece])
         logits = self.logits(x, self.head_modulations(condition))
-        return torch.empty_like(logits).index_copy(1, self.path, logits)
+        in_rows = sorted(range(len(self.path)), key=self.path.__getitem__)
+        return logits[:, in_rows]
 
     def embed(self, i: int, vectors: Tensor) -> Tensor:
         """The token (B, 1, D) that predicts number i > 0 of the path, from the code before it.

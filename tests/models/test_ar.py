@@ -61,7 +61,7 @@ def test_cached_steps_equal_the_full_pass(order: str, adaln: bool) -> None:
     head = model.head_modulations(condition)
     cache = model.transformer.new_cache(2, TOKENS)
     x, stepped = model.embed_start(condition), torch.empty(2, TOKENS, 8)
-    for i, place in enumerate(model.path.tolist()):
+    for i, place in enumerate(model.path):
         stepped[:, place] = model.logits(model.step(x, modulations, cache), head)[:, 0]
         if i + 1 < TOKENS:
             x = model.embed(i + 1, inputs[:, place, None])

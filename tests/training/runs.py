@@ -77,7 +77,7 @@ def train(stage: str, out: Path, data: Path, *words: Any) -> int:
 
 def train_words(stage: str, out: Path, data: Path, *words: Any) -> list[str]:
     """The words of a tiny training."""
-    network = {"tokenizer": TOKENIZER, "var": VAR, "classifier": CLASSIFIER}[stage]
+    network = {"tokenizer": TOKENIZER, "var": VAR, "ar": VAR, "classifier": CLASSIFIER}[stage]
     run = ["--out", out, "--data.path", data, *DATA, *network, *words]
     return ["train", stage, *map(str, run)]
 

@@ -1,6 +1,7 @@
 """The transformer's loss by hand, dropped labels, and validation."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+import nextscale
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import VarTraining
 from nextscale.data.images import Batch
@@ -19,6 +21,7 @@ from nextscale.scales import spans
 from nextscale.tokenizer.tokenizer import Tokenizer
 from nextscale.training.tokenizer import entropy
 from nextscale.training.var import VarObjective, VarStage
+from tests.training import runs
 
 
 @pytest.fixture
@@ -146,3 +149,31 @@ def test_without_classes_every_label_means_none(make_tokenizer, make_model, imag
     inputs, tokens = stage.inputs(images)
     logits = model(torch.zeros(5, dtype=torch.long), inputs)
     torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), tokens.flatten()))
+
+
+def test_next_token_trains_on_a_tokenizer_of_one_scale(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flat, out = tmp_path / "flat", tmp_path / "ar"
+    words = ["--tokenizer.scales", 4, "--epochs", 1]
+    assert runs.train("tokenizer", flat, pictures, *words) == 0
+    words = ["--tokenizer", flat / "final", "--epochs", 2, "--model.order", "spiral"]
+    assert runs.train("ar", out, pictures, *words) == 0
+    assert runs.log(out, "validation")[-1]["loss"] < 3
+    pipe = nextscale.load(out / "final")
+    assert pipe.config.model.order == "spiral"
+    assert pipe.sample([0, "boot"])[0].size == (8, 8)
+    capfd.readouterr()
+    for stage, order, told in (("var", "raster", "use `nextscale train ar`"), ("ar", "scales", "")):
+        words = ["--tokenizer", flat / "final", "--model.order", order]
+        assert runs.train(stage, tmp_path / "no", pictures, *words) == 2
+        assert told in capfd.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_next_token_refuses_a_pyramid(
+    trained: Path, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert runs.train("ar", tmp_path / "run", pictures, "--tokenizer", trained) == 2
+    assert "train one with a single scale" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
