@@ -19,7 +19,8 @@ def run(options: Namespace) -> int:
     check_run(config)
     from nextscale.data.source import open_data
     from nextscale.training.classifier import ClassifierStage, fitted_to
-    from nextscale.training.loop import Run, start_accelerator
+    from nextscale.training.engine import start_accelerator
+    from nextscale.training.loop import Run
 
     wanted = config.classifier
     training, validation = open_data(

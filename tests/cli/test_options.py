@@ -14,7 +14,7 @@ from nextscale.cli.options import (
     from_options,
     parser_for,
 )
-from nextscale.cli.training import add_training_arguments
+from nextscale.cli.training import add_presets, add_training_arguments
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.errors import UsageError
@@ -147,7 +147,8 @@ def test_help_tells_defaults_and_the_docstring(
 @pytest.mark.parametrize("word", ["--preset {}", "--preset={}"])
 def test_presets_are_defaults(kind, presets, at: str, name: str, word: str) -> None:
     parser = parser_for("nextscale train", "trains")
-    add_training_arguments(parser, kind, presets, at)
+    add_presets(parser, presets, at)
+    add_training_arguments(parser, kind)
     run = from_options(kind, parser.parse([*word.format(name).split(), "--epochs", "3"]))
     assert getattr(run, at) == presets[name]
     assert run.epochs == 3
@@ -160,7 +161,8 @@ def test_presets_are_defaults(kind, presets, at: str, name: str, word: str) -> N
 
 def test_an_unknown_preset_tells_the_known_ones() -> None:
     parser = parser_for("nextscale train", "trains")
-    add_training_arguments(parser, TokenizerTraining, TOKENIZERS, "tokenizer")
+    add_presets(parser, TOKENIZERS, "tokenizer")
+    add_training_arguments(parser, TokenizerTraining)
     for words in (["--preset", "big"], ["--preset=big"], ["--preset"]):
         with pytest.raises(UsageError, match=r"unknown preset '(big)?'; known: released-256"):
             parser.parse(words)
@@ -168,7 +170,8 @@ def test_an_unknown_preset_tells_the_known_ones() -> None:
 
 def test_a_preset_may_stand_in_a_file_and_the_line_goes_before_it(tmp_path: Path) -> None:
     parser = parser_for("nextscale train", "trains")
-    add_training_arguments(parser, TokenizerTraining, TOKENIZERS, "tokenizer")
+    add_presets(parser, TOKENIZERS, "tokenizer")
+    add_training_arguments(parser, TokenizerTraining)
     file = tmp_path / "run.yaml"
     file.write_text("preset: small-64\ntokenizer:\n  codes: 7\n")
     words = ["--config", str(file)]
@@ -201,7 +204,8 @@ def test_a_file_of_the_wrong_kind_is_one_line(parser: Parser, text: str, told: s
 
 def test_scales_are_sides_or_pairs_on_the_line_and_in_a_file(tmp_path: Path) -> None:
     parser = parser_for("nextscale train", "trains")
-    add_training_arguments(parser, TokenizerTraining, TOKENIZERS, "tokenizer")
+    add_presets(parser, TOKENIZERS, "tokenizer")
+    add_training_arguments(parser, TokenizerTraining)
 
     def scales(*words: str) -> object:
         return from_options(TokenizerTraining, parser.parse(words)).tokenizer.scales
