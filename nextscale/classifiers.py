@@ -1,4 +1,4 @@
-"""Classifiers by name: the bundled one, a directory that this project trained, or torchvision's.
+"""Classifiers on disk, as `nextscale train classifier` writes them.
 
 A directory holds `config.json` and `classifier.safetensors`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from nextscale.checkpoint import BUNDLED, CONFIG, placed, read_tensors, stored
+from nextscale.checkpoint import CONFIG, placed, read_tensors, stored
 from nextscale.config.model import ClassifierConfig, build
 from nextscale.errors import UsageError
 from nextscale.files import read_json
@@ -18,23 +18,22 @@ from nextscale.models.classifier import Classifier
 from nextscale.released import fill
 
 CLASSIFIER = "classifier.safetensors"
-BUNDLED_CLASSIFIER = "fashion-mnist-classifier"
 
 
 def load_classifier(name: str) -> Classifier:
     """A classifier of this project, in eval mode.
 
     Args:
-        name: `fashion-mnist-classifier`, or a directory of `nextscale train classifier`.
+        name: a directory of `nextscale train classifier`.
 
     Raises:
         UsageError: if there is none, or it is damaged.
     """
-    folder = BUNDLED / name if name == BUNDLED_CLASSIFIER else Path(name)
+    folder = Path(name)
     if not (folder / CLASSIFIER).is_file():
         raise UsageError(
-            f"{name!r} is no classifier; give {BUNDLED_CLASSIFIER} or a directory that "
-            "`nextscale train classifier` has written"
+            f"{name!r} is no classifier; give a directory that `nextscale train classifier` has "
+            "written"
         )
     config = build(ClassifierConfig, read_json(folder / CONFIG), str(folder / CONFIG))
     with torch.device("meta"):

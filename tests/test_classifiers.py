@@ -30,7 +30,7 @@ def test_round_trip(written: Path) -> None:
 
 
 def test_what_is_no_classifier_is_one_line(written: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no classifier; give fashion-mnist-classifier"):
+    with pytest.raises(UsageError, match="is no classifier; give a directory"):
         load_classifier(str(tmp_path / "nowhere"))
     config = (written / "config.json").read_text()
     (written / "config.json").write_text(config.replace('"width": 8', '"width": 16'))
