@@ -175,6 +175,28 @@ def generate(
     )
 
 
+def prepare(
+    model: Model, labels: Tensor, guided: bool
+) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """All that depends on the condition alone, computed once.
+
+    Returns:
+        a function from tokens (B, l, D) to their logits (B, l, V), which remembers what came
+        before, and the tokens to start with; both of 2B, the second half without a class, if
+        guided.
+    """
+    everyone = torch.cat([labels, model.condition.none_like(labels)]) if guided else labels
+    condition = model.condition(everyone)  # (B or 2B, D)
+    modulations = model.transformer.modulations(condition)
+    head_modulations = model.head_modulations(condition)
+    cache = model.transformer.new_cache(len(everyone), length(model.scales))
+
+    def predict(x: Tensor) -> Tensor:
+        return model.logits(model.step(x, modulations, cache), head_modulations)
+
+    return predict, model.embed_start(condition)
+
+
 def scale_by_scale(
     model: VAR,
     tokenizer: Tokenizer,
@@ -195,17 +217,12 @@ def scale_by_scale(
     guided = any(strengths)
 
     with torch.inference_mode():
-        everyone = torch.cat([labels, model.condition.none_like(labels)]) if guided else labels
-        condition = model.condition(everyone)  # (B or 2B, D)
-        modulations = model.transformer.modulations(condition)
-        head_modulations = model.head_modulations(condition)
-        cache = model.transformer.new_cache(len(everyone), length(model.scales))
+        predict, x = prepare(model, labels, guided)
         accumulated = quantizer.empty(batch)
-        x = model.embed_start(condition)
 
     for k, scale in enumerate(model.scales):
         with torch.inference_mode():
-            logits = model.logits(model.step(x, modulations, cache), head_modulations)
+            logits = predict(x)
             if guided:
                 logits = guide(*logits.chunk(2), strengths[k])  # (B, l, V)
             logits = filtered(logits)
@@ -244,16 +261,11 @@ def token_by_token(
     guided = any(strengths)
 
     with torch.inference_mode():
-        everyone = torch.cat([labels, model.condition.none_like(labels)]) if guided else labels
-        condition = model.condition(everyone)  # (B or 2B, D)
-        modulations = model.transformer.modulations(condition)
-        head_modulations = model.head_modulations(condition)
-        cache = model.transformer.new_cache(len(everyone), length(model.scales))
+        predict, x = prepare(model, labels, guided)
         tokens = labels.new_zeros(batch, length(model.scales))  # (B, L)
         vectors = quantizer.empty(batch)  # (B, C, h, w)
-        x = model.embed_start(condition)
         for i, place in enumerate(model.path):
-            logits = model.logits(model.step(x, modulations, cache), head_modulations)
+            logits = predict(x)
             if guided:
                 logits = guide(*logits.chunk(2), strengths[i])  # (B, 1, V)
             tokens[:, place : place + 1] = draw(filtered(logits), generators)

@@ -57,10 +57,6 @@ class AR(Predictor):
         """
         return self.word_embedding(vectors) + self.places(i, i + 1)
 
-    def places(self, begin: int, end: int) -> Tensor:
-        """Level and position embeddings (l, D) of numbers begin to end of the path."""
-        return self.level_embedding[0] + self.position_embedding[begin:end]
-
 
 def path_over(order: str, scale: Scale) -> list[int]:
     """The map's tokens, numbered in rows, in the order in which they are predicted.

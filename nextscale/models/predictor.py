@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nextscale.config.model import TransformerConfig
 from nextscale.models.condition import ClassCondition
 from nextscale.models.transformer import EPSILON, Cache, Modulation, Piece, Transformer, modulate
-from nextscale.scales import Scales, length
+from nextscale.scales import Scales, areas, length
 
 
 class Predictor(nn.Module):
@@ -51,7 +51,8 @@ class Predictor(nn.Module):
 
     def places(self, begin: int, end: int) -> Tensor:
         """Level and position embeddings (l, D) of tokens begin to end."""
-        raise NotImplementedError
+        levels = [k for k, area in enumerate(areas(self.scales)) for _ in range(area)]
+        return self.level_embedding[levels[begin:end]] + self.position_embedding[begin:end]
 
     def head_modulations(self, condition: Tensor) -> Modulation:
         """Scale and shift of the head's norm, 2 x (B, 1, D); none without AdaLN."""

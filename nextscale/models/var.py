@@ -40,8 +40,3 @@ class VAR(Predictor):
         """Tokens (B, l, D) of scale k > 0 from the accumulated map, shrunk to (B, C, h, w)."""
         words = accumulated.flatten(2).transpose(1, 2)  # (B, l, C)
         return self.word_embedding(words) + self.places(*spans(self.scales)[k])
-
-    def places(self, begin: int, end: int) -> Tensor:
-        """Level and position embeddings (l, D) of tokens begin to end."""
-        levels = [k for k, area in enumerate(areas(self.scales)) for _ in range(area)]
-        return self.level_embedding[levels[begin:end]] + self.position_embedding[begin:end]
