@@ -24,7 +24,7 @@ class DataConfig:
             `CLASS/*.png`, or plain files (unlabelled).
         root: where a named data set lies; empty looks in the usual places, then downloads.
         augment: `released` enlarges the short side to 1.125 of the size and crops at random;
-            `plain` crops the centre.
+            `plain` crops the centre; `shift` moves that crop by up to a fourteenth of a side.
         flip: mirror half of the images.
         validation: share split off, by seed, where a folder has no `val/`.
         strict: stop at a file that cannot be read instead of skipping it.
@@ -33,7 +33,7 @@ class DataConfig:
 
     path: str = "fashion-mnist"
     root: str = ""
-    augment: Literal["released", "plain"] = "plain"
+    augment: Literal["released", "plain", "shift"] = "plain"
     flip: bool = False
     validation: float = 0.05
     strict: bool = False

@@ -1,6 +1,7 @@
 """How a picture becomes a training image: resized, cropped and mirrored by draws given to it.
 
-`released` is what the VAR models were trained with; `plain` is what evaluation sees.
+`released` is what the VAR models were trained with; `plain` is what evaluation sees; `shift` keeps
+the size of things as `plain` does, which is what a classifier needs that judges plain images.
 """
 
 from dataclasses import dataclass, replace
@@ -13,9 +14,10 @@ from PIL import Image
 from nextscale.data.order import Samples, uniforms
 from nextscale.pixels import cover, crop_to
 
-Kind = Literal["released", "plain"]
+Kind = Literal["released", "plain", "shift"]
 
 ENLARGED = 1.125  # released VAR models: short side before the random crop, over the image's size
+SHIFTED = 14  # `shift` moves by at most a fourteenth of a side, two pixels of 28
 DRAWS = 3  # a sample: vertical position, horizontal position, mirroring
 FLIP_RATE = 0.5
 
@@ -41,7 +43,7 @@ class Augmentation:
     @property
     def varies(self) -> bool:
         """Whether a picture looks different from epoch to epoch."""
-        return self.flip or self.kind == "released"
+        return self.flip or self.kind != "plain"
 
     @property
     def identity(self) -> str:
@@ -75,18 +77,28 @@ def augment(
     Args:
         size: (height, width) of the result.
         kind: `released` enlarges until the picture covers 1.125 of the size and crops where the
-            draws say; `plain` covers the size and crops the centre.
+            draws say; `plain` covers the size and crops the centre; `shift` moves that crop, and what
+            comes in at the border is black.
         flip: mirror where the last draw is below one half.
         draws: uniform in [0, 1), (3,): vertical position, horizontal position, mirroring.
     """
+    height, width = size
     if kind == "released":
-        height, width = size
         enlarged = cover(picture, round(ENLARGED * height), round(ENLARGED * width))
         top = int(draws[0] * (enlarged.height - height + 1))
         left = int(draws[1] * (enlarged.width - width + 1))
         cropped = cast(Image.Image, enlarged.crop((left, top, left + width, top + height)))
     else:
         cropped = crop_to(picture, *size)
+    if kind == "shift":
+        top = shift(draws[0], height // SHIFTED)
+        left = shift(draws[1], width // SHIFTED)
+        cropped = cast(Image.Image, cropped.crop((left, top, left + width, top + height)))
     if flip and draws[2] < FLIP_RATE:
         return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return cropped
+
+
+def shift(draw: float, most: int) -> int:
+    """A whole number from -most to most of a draw in [0, 1)."""
+    return int(draw * (2 * most + 1)) - most

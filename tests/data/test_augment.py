@@ -27,7 +27,7 @@ def gradient(height, width):
     st.integers(1, 24),
     st.lists(st.floats(0, 0.999), min_size=3, max_size=3),
 )
-@pytest.mark.parametrize("kind", ["released", "plain"])
+@pytest.mark.parametrize("kind", ["released", "plain", "shift"])
 def test_the_result_has_the_size(kind, height, width, h, w, draws):
     result = augment(gradient(height, width), (h, w), kind, True, np.array(draws))
     assert result.size == (w, h)
@@ -89,3 +89,15 @@ def test_identity_names_what_changes_pixels():
     ]
     assert len({one.identity for one in [plain, *others]}) == 6
     assert Augmentation((8, 8), 1, "released", True, 1).unvaried() == plain
+
+
+def test_a_shift_reaches_two_pixels_of_28_and_brings_in_black():
+    picture = gradient(28, 28)
+    draws = np.random.default_rng(0).random((2000, 3))
+    found = {augment(picture, (28, 28), "shift", False, d).tobytes() for d in draws}
+    expected = {
+        picture.crop((left, top, left + 28, top + 28)).tobytes()
+        for top in range(-2, 3)
+        for left in range(-2, 3)
+    }
+    assert found == expected
