@@ -181,6 +181,16 @@ class TokenizerTraining(StageTraining):
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layers, size = self.loss.discriminator_layers, self.tokenizer.image_size
+        least = 3 * 2**layers  # each strided layer halves; the last two take a pixel each
+        if self.loss.adversarial > 0 and min(size) < least:
+            raise UsageError(
+                f"loss.discriminator_layers is {layers}, which needs images of at least {least} "
+                f"pixels a side; these are {size[0]}x{size[1]}; give fewer layers"
+            )
+
 
 @dataclass(frozen=True)
 class VarTraining(StageTraining):

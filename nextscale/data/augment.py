@@ -77,8 +77,8 @@ def augment(
     Args:
         size: (height, width) of the result.
         kind: `released` enlarges until the picture covers 1.125 of the size and crops where the
-            draws say; `plain` covers the size and crops the centre; `shift` moves that crop, and what
-            comes in at the border is black.
+            draws say; `plain` covers the size and crops the centre; `shift` moves that crop, and
+            what comes in at the border is black.
         flip: mirror where the last draw is below one half.
         draws: uniform in [0, 1), (3,): vertical position, horizontal position, mirroring.
     """

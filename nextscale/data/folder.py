@@ -52,6 +52,10 @@ class Listing:
             self.folder, self.names, self.paths[chosen], self.sizes[chosen], self.labels[chosen]
         )
 
+    def path(self, number: int) -> Path:
+        """Where a file lies."""
+        return self.folder / os.fsdecode(bytes(self.paths[number]))
+
     def digest(self) -> str:
         """Tells these files (class, path and size) apart from others, wherever the folder lies."""
         digest = hashlib.sha256(os.fsencode("\n".join(self.names)))
@@ -115,7 +119,7 @@ class ImageFolder:
         """
         for candidate in range(sample, sample + len(self)):
             number = candidate % len(self)
-            path = self.listing.folder / os.fsdecode(bytes(self.listing.paths[number]))
+            path = self.listing.path(number)
             try:
                 return number, decode(path, self.augmentation.channels)
             except MemoryError:
@@ -154,7 +158,7 @@ def open_folder(
     if folder != root and (root / "val").is_dir():
         held_out = with_classes_of(training, scan(root / "val"))
     else:
-        held = split(training, validation, augmentation.seed)
+        held = hold_out(training, validation, augmentation, strict)
         training, held_out = training.part(~held), training.part(held)
     return (
         ImageFolder(training, augmentation, strict),
@@ -266,6 +270,28 @@ def with_classes_of(training: Listing, held_out: Listing) -> Listing:
     return Listing(held_out.folder, training.names, held_out.paths, held_out.sizes, labels)
 
 
+def hold_out(
+    listing: Listing, share: float, augmentation: Augmentation, strict: bool
+) -> NDArray[np.bool_]:
+    """Which files are held out, bool (N,): of `split`, but at least one of them can be read.
+
+    Broken files that the split held out alone go to the training part, which counts them.
+
+    Raises:
+        UsageError: if fewer than two files can be read.
+    """
+    left = np.ones(len(listing), np.bool_)
+    while True:
+        held = np.zeros(len(listing), np.bool_)
+        held[left] = split(listing.part(left), share, augmentation.seed)
+        if strict or any(
+            can_be_read(listing.path(int(number)), augmentation.channels)
+            for number in np.flatnonzero(held)
+        ):
+            return held
+        left &= ~held
+
+
 def split(listing: Listing, share: float, seed: int) -> NDArray[np.bool_]:
     """Which files are held out for validation, bool (N,).
 
@@ -273,12 +299,13 @@ def split(listing: Listing, share: float, seed: int) -> NDArray[np.bool_]:
     even distances; so each class gives its share, and nothing but names and seed decides.
 
     Raises:
-        UsageError: if there is only one file.
+        UsageError: if there are fewer than two files.
     """
     count = len(listing)
     if count < 2:
         raise UsageError(
-            f"{listing.folder} holds one image; give at least 2, to train and to validate"
+            f"{listing.folder} holds fewer than 2 images that can be read; give at least 2, to "
+            "train and to validate"
         )
     wanted = min(max(round(share * count), 1), count - 1)
     keys = [hashlib.sha256(b"%d/%b" % (seed, path)).digest()[:8] for path in listing.paths]
@@ -296,3 +323,14 @@ def decode(path: Path, channels: int) -> Image.Image:
     """
     with Image.open(path, formats=FORMATS) as picture:
         return upright(picture, channels)
+
+
+def can_be_read(path: Path, channels: int) -> bool:
+    """Whether a file holds a picture."""
+    try:
+        decode(path, channels)
+    except MemoryError:
+        raise  # the machine's fault, not the file's
+    except Exception:  # Pillow's readers raise nearly anything at broken bytes
+        return False
+    return True

@@ -103,9 +103,22 @@ class Run:
             Diverged: if the loss becomes NaN or infinite; names the last good checkpoint.
             Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
         """
+        try:
+            return self.run()
+        except Exception as error:
+            if not isinstance(error, Interrupted):
+                self.directory.fail(error)
+            raise
+
+    def run(self) -> Path:
+        """What `train` does, in its order."""
         config, accelerator = self.config, self.accelerator
         objective = self.stage.build(self.steps, accelerator)
         found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
+        if config.resume and found is None:
+            self.stage.notes.append(
+                f"{self.directory.path} holds no checkpoint: the run starts anew"
+            )
         if config.compile and can_compile():
             objective.compile()
         elif config.compile:

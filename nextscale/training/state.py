@@ -7,6 +7,7 @@ final/                 the finished model
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,11 +20,13 @@ from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
 from nextscale.files import read_json, replacing, write_text
 
-# Fields that may differ between a run and its continuation: they do not change what is computed.
+# Options that may differ between a run and its continuation: they do not change what is computed.
 FREE = (
     "out", "resume", "keep", "log_every", "max_steps", "validate_every", "save_every",
-    "validation_images",
+    "validation_images", "cache", "data.workers",
 )  # fmt: skip
+DIFFERENCES_SHOWN = 3
+FAILED = '"event": "failed"'  # in the last line of such a run's log
 
 
 class RunDirectory:
@@ -37,9 +40,12 @@ class RunDirectory:
     def __init__(self, path: Path, writes: bool) -> None:
         self.path, self.writes = path, writes
         self.checkpoints = path / "checkpoints"
+        self.begun = False
 
     def check(self, command: str, config: TrainingConfig) -> dict[str, Any]:
         """The configuration as it is written, if the run may start or continue here.
+
+        A run that failed before its first checkpoint holds nothing, so any other takes its place.
 
         Raises:
             UsageError: if the directory holds another configuration, a run and no `resume`, or
@@ -48,7 +54,8 @@ class RunDirectory:
         wanted = {"command": command, **json.loads(json.dumps(asdict(config)))}
         file = self.path / "config.json"
         if file.exists():
-            self.compare(read_json(file), wanted, config.resume)
+            if not self.failed_at_once():
+                self.compare(read_json(file), wanted, config.resume)
         elif self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a directory for the run")
         elif self.path.exists() and any(self.path.iterdir()):
@@ -69,26 +76,44 @@ class RunDirectory:
         wanted = self.check(command, config)
         wait()
         if self.writes:
+            if self.failed_at_once():
+                (self.path / "log.jsonl").unlink()
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "config.json", json.dumps(wanted, indent=2))
             for leftover in self.checkpoints.glob(".*"):
                 shutil.rmtree(leftover)
+        self.begun = True
         wait()
         return self.latest()
 
     def compare(self, found: dict[str, Any], wanted: dict[str, Any], resume: bool) -> None:
         """Raises UsageError unless a found run may be continued as wanted."""
-        keys = sorted(set(found) | set(wanted))
-        other = [k for k in keys if k not in FREE and found.get(k) != wanted.get(k)]
+        was, now = flat(found), flat(wanted)
+        other = [
+            f"{key} was {json.dumps(was.get(key))}, is {json.dumps(now.get(key))}"
+            for key in sorted(was.keys() | now.keys())
+            if key not in FREE and not same(was.get(key), now.get(key))
+        ]
         if other:
+            more = len(other) - DIFFERENCES_SHOWN
+            rest = f"; {more} more" if more > 0 else ""
             raise UsageError(
-                f"{self.path} holds a run of another configuration ({', '.join(other)} differ); "
-                "give another directory or the same options"
+                f"{self.path} holds a run of another configuration "
+                f"({'; '.join(other[:DIFFERENCES_SHOWN])}{rest}); give another directory or the "
+                "same options"
             )
         if not resume:
             raise UsageError(
                 f"{self.path} holds a run; continue it with --resume or give another directory"
             )
+
+    def failed_at_once(self) -> bool:
+        """Whether the run ended in an error before its first checkpoint."""
+        log = self.path / "log.jsonl"
+        if self.saved() or not log.exists():
+            return False
+        lines = log.read_text().splitlines()
+        return bool(lines) and FAILED in lines[-1]
 
     def saved(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
@@ -124,6 +149,11 @@ class RunDirectory:
             with (self.path / "log.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")
 
+    def fail(self, error: Exception) -> None:
+        """Notes in the log that this run, once begun, ended in an error."""
+        if self.begun:
+            self.log({"event": "failed", "error": f"{type(error).__name__}: {error}"})
+
     def forget_log_after(self, step: int) -> None:
         """Drops lines of steps that a continuation computes again, and a line cut by a kill."""
         file = self.path / "log.jsonl"
@@ -137,6 +167,25 @@ class RunDirectory:
                 if entry.get("step", 0) <= step:
                     kept.append(line + "\n")
             write_text(file, "".join(kept))
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested table as one of dotted keys, as on the command line."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def same(was: Any, now: Any) -> bool:
+    """Whether two values are equal, or two ways to name one place on the disk."""
+    if was == now:
+        return True
+    texts = isinstance(was, str) and isinstance(now, str)
+    return texts and os.path.exists(was) and os.path.exists(now) and os.path.samefile(was, now)
 
 
 def name_of(step: int) -> str:

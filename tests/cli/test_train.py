@@ -46,6 +46,10 @@ def refusal(capfd: pytest.CaptureFixture[str]) -> str:
         ("--data.workers -1", "workers is -1; it must be at least 0"),
         ("--tokenizer.phi-ratio 5", "phi_ratio is 5.0; it must be from 0 to 1"),
         ("--loss.adversarial-start 7", "adversarial_start is 7.0; it must be from 0 to 1"),
+        (
+            "--loss.adversarial 1 --loss.discriminator-layers 2",
+            "needs images of at least 12 pixels a side; these are 8x8; give fewer layers",
+        ),
         ("--loss.revive-every -2", "revive_every is -2"),
     ],
 )

@@ -119,7 +119,7 @@ class TestRefusals:
             ([], "holds no images"),
             (["notes.txt"], "holds no images"),
             (["train/a/1.png", "train/a/2.png", "val/notes.txt"], "val holds no images"),
-            (["1.png"], "holds one image"),
+            (["1.png"], "holds fewer than 2 images"),
             (["a/1.png", "2.png", "b/3.png"], "holds both images \\(2.png\\) and folders"),
             (["train/a/1.png", "val/b/1.png"], "val has the class 'b' but .*train has only a"),
             (["train/a/1.png", "val/1.png"], "val has no classes"),
@@ -278,6 +278,21 @@ class TestDamage:
             truncated(path)
         with pytest.raises(UsageError, match=r"none of the \d image files in .* can be read"):
             opened(spoiled)
+
+    def test_a_held_out_file_that_is_broken_leaves_its_place_to_another(self, tmp_path):
+        (before,) = paths(opened(write(tmp_path, *(f"{i}.png" for i in range(4))))[1])
+        text(tmp_path / before)
+        training, held_out = opened(tmp_path)
+        assert len(training) == 3
+        assert before in paths(training)
+        assert all_of(training)[2] == 1
+        assert all_of(held_out)[2] == 0
+        with pytest.raises(UsageError, match=rf"{before} cannot be read"):
+            opened(tmp_path, strict=True)
+        for file in tmp_path.iterdir():
+            text(file)
+        with pytest.raises(UsageError, match="fewer than 2 images that can be read"):
+            opened(tmp_path)
 
     def test_the_first_file_may_be_broken(self, spoiled):
         zero_bytes(spoiled / "train/a/0.png")

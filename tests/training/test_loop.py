@@ -1,6 +1,7 @@
 """What a run writes, keeps and refuses, and how it ends when the loss does."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,9 +202,13 @@ def test_only_the_main_process_writes(tmp_path: Path) -> None:
     ("words", "told"),
     [
         ([], "holds a run; continue it with --resume or give another directory"),
-        (["--resume", "--seed", 5], "another configuration (seed differ)"),
-        (["--seed", 5], "another configuration (seed differ)"),
-        (["--resume", "--tokenizer.codes", 32], "another configuration (tokenizer differ)"),
+        (["--resume", "--seed", 5], "another configuration (seed was 0, is 5); give another"),
+        (["--seed", 5], "another configuration (seed was 0, is 5); give another directory or the"),
+        (
+            ["--resume", "--tokenizer.codes", 32, "--seed", 5, "--clip", 3, "--ema", 0.5],
+            "another configuration (clip was 2.0, is 3.0; ema was 0.0, is 0.5; seed was 0, is 5; "
+            "1 more); give",
+        ),
     ],
 )
 def test_a_taken_directory_is_refused(
@@ -240,8 +245,33 @@ def test_what_does_not_change_the_result_may_change(pictures: Path, tmp_path: Pa
     out = tmp_path / "run"
     assert runs.train("tokenizer", out, pictures, "--epochs", 2, "--max-steps", 1) == 0
     words = ["--epochs", 2, "--resume", "--keep", 5, "--log-every", 1, "--max-steps", 2]
-    assert runs.train("tokenizer", out, pictures, *words) == 0
+    words += ["--data.workers", 1]
+    elsewhere = os.path.relpath(pictures)  # another way to write the same place
+    assert runs.train("tokenizer", out, Path(elsewhere), *words) == 0
     assert runs.checkpoints(out) == [name_of(1), name_of(2)]
+
+
+def test_nothing_to_resume_is_told(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--epochs", 1, "--max-steps", 1, "--resume"]
+    assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
+    assert "run holds no checkpoint: the run starts anew" in "".join(capfd.readouterr())
+
+
+def test_a_run_that_failed_at_once_gives_its_place_to_another(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, words = tmp_path / "run", ["--epochs", 1, "--max-steps", 1]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "optimizer_step", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            runs.train("tokenizer", out, pictures, *words)
+    (failed,) = runs.log(out, "failed")
+    assert failed["error"] == "ZeroDivisionError: division by zero"
+    assert runs.train("tokenizer", out, pictures, *words, "--seed", 5) == 0
+    assert not runs.log(out, "failed")
+    assert runs.checkpoints(out) == [name_of(1)]
 
 
 @pytest.mark.parametrize(
