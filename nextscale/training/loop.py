@@ -6,60 +6,35 @@ checkpoints are ours, so that a run resumes exactly and does not depend on the n
 
 import math
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as distributed
 from torch.distributed.tensor import DTensor
-from torch.optim import AdamW, Optimizer
-from torch.utils.data import DataLoader
+from torch.optim import AdamW
 
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
-from nextscale.data.images import Batch, Source, batches
-from nextscale.data.order import Part, steps_in_epoch, training_parts, validation_parts
+from nextscale.data.images import Batch, Source
 from nextscale.errors import UsageError
 from nextscale.files import replacing
 from nextscale.training.average import MovingAverage
 from nextscale.training.engine import can_compile, deterministic, seed_of
-from nextscale.training.interruption import Interrupted, ignore_interrupt, interruptible
+from nextscale.training.feed import Feed
+from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor
 from nextscale.training.schedule import learning_rate, set_rates, weight_decay
+from nextscale.training.stage import Stage
 from nextscale.training.state import RunDirectory, load_training
-
-State = Mapping[str, Tensor]  # weights of a whole objective by name
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHOWN = 16  # images of the pictures made at a validation
-
-
-class Stage(Protocol):
-    """What is trained: a network with its loss, and how it is judged."""
-
-    command: str
-    better: str
-    notes: list[str]
-
-    def build(self, steps: int, accelerator: Accelerator) -> nn.Module: ...
-    def parameter_groups(self) -> list[dict[str, Any]]: ...
-    def step(
-        self, network: nn.Module, batch: Batch, step: int
-    ) -> tuple[Tensor, dict[str, Tensor]]: ...
-    def after_step(self, step: int, optimizer: Optimizer, accelerator: Accelerator) -> None: ...
-    def figures(self, accelerator: Accelerator) -> dict[str, Any]: ...
-    def validate(
-        self, network: nn.Module, batches: Iterable[Batch], accelerator: Accelerator
-    ) -> dict[str, Any]: ...
-    def pictures(self, state: State, batch: Batch) -> dict[str, Tensor]: ...
-    def write(self, state: State, folder: Path) -> None: ...
-    def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state: State) -> None: ...
 
 
 class Diverged(UsageError):
@@ -85,15 +60,14 @@ class Run:
         accelerator: Accelerator,
     ) -> None:
         self.config, self.stage, self.accelerator = config, stage, accelerator
-        self.training, self.validation = training, validation
-        self.steps_in_epoch = steps_in_epoch(len(training), config.batch_size)
+        self.feed = Feed(config, training, validation, accelerator)
+        self.steps_in_epoch = self.feed.steps_in_epoch
         self.steps = max(1, round(config.epochs * self.steps_in_epoch))
         self.last = min(self.steps, config.max_steps or self.steps)
         self.directory = RunDirectory(Path(config.out), accelerator.is_main_process)
         self.best = {"step": -1, "value": math.inf}
         self.monitor = Monitor(accelerator, self.directory, config.batch_size, self.steps_in_epoch)
         self.first_bad = torch.full((), math.inf, device=accelerator.device)  # step
-        self.skipped = 0
 
     def train(self) -> Path:
         """Trains to the end and gives the directory of the final model.
@@ -136,7 +110,7 @@ class Run:
             self.measure_machine(objective)
         monitor = self.monitor
         monitor.start(parameters(objective), self.steps, self.stage.notes)
-        stream = iter(self.reader(self.training, self.parts(first)))
+        stream = self.feed.training_batches(first, self.last)
         with (
             deterministic(),
             interruptible() as interruption,
@@ -175,7 +149,7 @@ class Run:
         self.network.train()
         terms: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
-            batch = self.on_device(next_batch(stream))
+            batch = next(stream)
             set_seed(seed_of(config.seed, step * config.accumulation + micro, accelerator))
             last = micro + 1 == config.accumulation
             with nullcontext() if last else accelerator.no_sync(self.network):
@@ -210,7 +184,7 @@ class Run:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             **self.stage.figures(self.accelerator),
         }
-        return figures | ({"skipped_files": self.skipped} if self.skipped else {})
+        return figures | ({"skipped_files": self.feed.skipped} if self.feed.skipped else {})
 
     def keep(self, step: int) -> None:
         """Validates and saves if this step is the time."""
@@ -223,17 +197,11 @@ class Run:
     def judge(self, step: int) -> None:
         """Validates with the weights that would be kept, logs figures and pictures."""
         self.check_finite()
-        count = self.config.validation_images or len(self.validation)
-        count = min(count, len(self.validation))
-        micro = self.config.batch_size // self.config.accumulation // self.world
-        if self.accelerator.distributed_type == DistributedType.FSDP:  # all meet in every batch
-            micro = max(1, min(micro, count // self.world))
-            count -= count % (micro * self.world)
-        parts = list(validation_parts(count, micro, self.accelerator.process_index, self.world))
-        loader = self.reader(self.validation, parts)
         self.network.eval()
         with self.shown_weights(), self.accelerator.autocast():
-            figures = self.stage.validate(self.network, loader, self.accelerator)
+            figures = self.stage.validate(
+                self.network, self.feed.validation_batches(), self.accelerator
+            )
             state = self.whole_state()
         value = float(figures[self.stage.better])
         if not math.isfinite(value):
@@ -243,14 +211,11 @@ class Run:
             self.best = {"step": step, "value": value}
         self.monitor.validation(step, figures)
         if self.accelerator.is_main_process:
-            shown = validation_parts(min(SHOWN, count), SHOWN, 0, 1)
-            batch = next(iter(batches(self.validation, shown, 0, False)))
-            self.monitor.pictures(step, self.stage.pictures(state, batch))
+            self.monitor.pictures(step, self.stage.pictures(state, self.feed.first(SHOWN)))
 
     def measure_machine(self, objective: nn.Module) -> None:
         """Measures device and work. Nothing of it stays: neither draws nor statistics."""
-        part = next(iter(validation_parts(len(self.validation), 2, 0, 1)))
-        batch = self.on_device(next(iter(batches(self.validation, [part], 0, False))))
+        batch = self.feed.on_device(self.feed.first(2))
         was = torch.get_rng_state()
         counts = {name: value.clone() for name, value in self.stage.state_dict().items()}
         self.monitor.measure(
@@ -370,47 +335,10 @@ class Run:
         flag = torch.tensor(float(bool(interruption)), device=self.accelerator.device)
         return float(self.accelerator.reduce(flag, "sum")) > 0  # pyright: ignore
 
-    def parts(self, first: int) -> Iterator[Part]:
-        """What this process reads from a step on."""
-        config = self.config
-        return training_parts(
-            config.seed,
-            len(self.training),
-            config.batch_size,
-            config.accumulation,
-            first,
-            self.last,
-            self.accelerator.process_index,
-            self.world,
-        )
-
-    def reader(self, source: Source, parts: Iterable[Part]) -> DataLoader[Batch]:
-        """Reads parts ahead; its processes leave Ctrl-C to this one, which saves first."""
-        loader = batches(source, parts, self.workers, self.pin)
-        loader.worker_init_fn = ignore_interrupt
-        return loader
-
-    def on_device(self, batch: Batch) -> Batch:
-        """The batch's tensors on this process's device; counts skipped files."""
-        self.skipped += batch.skipped
-        device = self.accelerator.device
-        values = batch.values.to(device, non_blocking=True)
-        return Batch(values, batch.labels.to(device, non_blocking=True), batch.part, batch.skipped)
-
     @property
     def world(self) -> int:
         """Number of processes."""
         return self.accelerator.num_processes
-
-    @property
-    def workers(self) -> int:
-        """Reading processes; data that lies in memory needs none."""
-        return self.config.data.workers if self.training.reads_files else 0
-
-    @property
-    def pin(self) -> bool:
-        """Whether batches are read into page-locked memory."""
-        return self.accelerator.device.type == "cuda"
 
     @property
     def warmup_steps(self) -> int:
@@ -422,16 +350,3 @@ class Run:
     def validate_steps(self) -> int:
         """Optimizer steps between validations."""
         return max(1, round(self.config.validate_every * self.steps_in_epoch))
-
-
-def next_batch(stream: Iterator[Batch]) -> Batch:
-    """The stream's next batch. Raises UsageError if a reading process was killed."""
-    try:
-        return next(stream)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UsageError(
-            "a process that reads images was killed, most likely because memory ran out; give a "
-            "smaller --batch-size, a smaller network, or fewer --data.workers"
-        ) from error

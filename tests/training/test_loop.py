@@ -12,9 +12,7 @@ import torch
 import nextscale
 from nextscale import checkpoint
 from nextscale.data.images import Batch
-from nextscale.errors import UsageError
 from nextscale.training import loop
-from nextscale.training.loop import next_batch
 from nextscale.training.state import RunDirectory, name_of
 from tests.training import runs
 
@@ -272,15 +270,3 @@ def test_a_run_that_failed_at_once_gives_its_place_to_another(
     assert runs.train("tokenizer", out, pictures, *words, "--seed", 5) == 0
     assert not runs.log(out, "failed")
     assert runs.checkpoints(out) == [name_of(1)]
-
-
-@pytest.mark.parametrize(
-    ("said", "kind"), [("DataLoader worker (pid 3) is killed", UsageError), ("x", RuntimeError)]
-)
-def test_a_killed_reader_is_told_of(said: str, kind: type[Exception]) -> None:
-    def stream() -> Iterator[Batch]:
-        raise RuntimeError(said)
-        yield
-
-    with pytest.raises(kind, match="reads images was killed" if kind is UsageError else "x"):
-        next_batch(stream())

@@ -1,0 +1,42 @@
+"""What the loop asks of that which is trained: a tokenizer, a transformer, a classifier."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nextscale.data.images import Batch
+
+State = Mapping[str, Tensor]  # weights of a whole objective by name
+
+
+class Stage(Protocol):
+    """A network with its loss, and how it is judged.
+
+    Attributes:
+        command: that trains it.
+        better: the figure of `validate` that should be small.
+        notes: lines told at the start.
+    """
+
+    command: str
+    better: str
+    notes: list[str]
+
+    def build(self, steps: int, accelerator: Accelerator) -> nn.Module: ...
+    def parameter_groups(self) -> list[dict[str, Any]]: ...
+    def step(
+        self, network: nn.Module, batch: Batch, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
+    def after_step(self, step: int, optimizer: Optimizer, accelerator: Accelerator) -> None: ...
+    def figures(self, accelerator: Accelerator) -> dict[str, Any]: ...
+    def validate(
+        self, network: nn.Module, batches: Iterable[Batch], accelerator: Accelerator
+    ) -> dict[str, Any]: ...
+    def pictures(self, state: State, batch: Batch) -> dict[str, Tensor]: ...
+    def write(self, state: State, folder: Path) -> None: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: State) -> None: ...
