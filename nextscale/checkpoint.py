@@ -340,24 +340,24 @@ def hub_errors(repository: str) -> Iterator[None]:
 
     try:
         yield
-    except GatedRepoError as error:
+    except GatedRepoError:
         raise UsageError(
             f"{repository} is gated on the hub; accept its terms there and log in with "
             "`hf auth login`"
-        ) from error
-    except RepositoryNotFoundError as error:
+        ) from None
+    except RepositoryNotFoundError:
         raise UsageError(
             f"{repository} is neither a directory here nor a repository that you may read on the "
             "hub; check the name, or log in with `hf auth login` if it is private"
-        ) from error
-    except LocalEntryNotFoundError as error:
+        ) from None
+    except LocalEntryNotFoundError:
         raise UsageError(
             f"{repository} is not in the hub's cache here, and the hub cannot be reached; check "
             "the connection and the variables HF_ENDPOINT and HF_HUB_OFFLINE"
-        ) from error
+        ) from None
     except (HTTPError, HFValidationError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
             f"the hub refuses {repository} or cannot be reached ({reason}); check the name, the "
             "connection, and `hf auth whoami`"
-        ) from error
+        ) from None

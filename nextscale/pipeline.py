@@ -73,15 +73,16 @@ class Pipeline:
             elif isinstance(label, str):
                 lowered = [name.lower() for name in names]
                 if label.lower() not in lowered:
-                    known = ", ".join(names) if 0 < len(names) <= 50 else f"0 to {classes - 1}"
+                    known = ", ".join(names) if 0 < len(names) <= 50 else numbered(classes)
                     raise UsageError(f"unknown label {label!r}; the model knows {known}")
                 numbers.append(lowered.index(label.lower()))
             else:
                 numbers.append(int(label))
         wrong = [n for n in numbers if not 0 <= n <= classes]
         if wrong:
-            allowed = f"0 to {classes - 1}" if classes else "only none (no classes)"
-            raise UsageError(f"label {wrong[0]} is out of range; the model knows {allowed}")
+            raise UsageError(
+                f"label {wrong[0]} is out of range; the model knows {numbered(classes)}"
+            )
         return torch.tensor(numbers, dtype=torch.long, device=self.device)
 
     def states(
@@ -166,3 +167,10 @@ def as_list(labels: Sequence[Label] | Label) -> list[Label]:
     if labels is None or isinstance(labels, str | Integral):
         return [cast(Label, labels)]
     return list(cast(Sequence[Label], labels))
+
+
+def numbered(classes: int) -> str:
+    """The labels that a model of so many classes knows, in words."""
+    if classes == 0:
+        return "only none (no classes)"
+    return f"{'0' if classes == 1 else f'0 to {classes - 1}'} and none"

@@ -30,7 +30,8 @@ def add_model_arguments(parser: Parser) -> None:
 def add_running_arguments(parser: Parser) -> None:
     """Adds how the model runs and where its pictures go."""
     parser.add_argument("--batch", type=int, default=25, help="pictures at once")
-    parser.add_argument("--device", type=str, default="cpu", help="as torch names it")
+    device = "as torch names it; auto takes an accelerator if there is one"
+    parser.add_argument("--device", type=str, default="auto", help=device)
     parser.add_argument("--out", type=str, default="outputs", help="directory")
 
 
@@ -48,6 +49,11 @@ def load_model(name: str, device: str) -> "Pipeline":
 
     from nextscale.checkpoint import load
 
+    if not name:
+        raise UsageError("the model's name is empty; `nextscale models` lists what is known")
+    if device == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        device = found.type if found else "cpu"
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:  # the latter: torch was built without it
@@ -68,6 +74,8 @@ class Output:
     """
 
     def __init__(self, directory: str) -> None:
+        if not directory:
+            raise UsageError("--out is empty; give a directory")
         self.directory = Path(directory)
         present = self.directory.absolute()
         while not present.exists():

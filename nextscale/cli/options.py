@@ -5,14 +5,22 @@ Options are dashed, lists take spaces, switches take no value, `--config` reads 
 
 import re
 import sys
+from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import (
+    ActionYesNo,
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+)
 
+from nextscale.cli.complaints import explain
 from nextscale.config.model import build
 from nextscale.errors import UsageError
 from nextscale.scales import Scales
@@ -26,6 +34,15 @@ class Stop(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Shows an option's text and, in brackets, its default, unless the text ends in its own."""
+
+    def _get_help_string(self, action: Any) -> str:
+        text = action.help or ""
+        said = text.endswith("]") or action.default is None or action.default == SUPPRESS
+        return text if said or not action.option_strings else f"{text} [{show(action.default)}]"
 
 
 class Parser(ArgumentParser):
@@ -43,7 +60,7 @@ class Parser(ArgumentParser):
         try:
             return self.parse_args(list(words))
         except ArgumentError as error:
-            message = " ".join(str(error).split())
+            message = explain(str(error))
             raise UsageError(f"{message}; `{self.prog} --help` tells the options") from None
         except UnicodeDecodeError as error:
             raise UsageError(f"a configuration file is not text in UTF-8 ({error})") from error
@@ -86,7 +103,13 @@ def preset_in(file: str) -> str:
 
 def parser_for(name: str, what: str) -> Parser:
     """An empty parser of a command."""
-    return Parser(prog=name, description=what, exit_on_error=False, allow_abbrev=False)
+    return Parser(
+        prog=name,
+        description=what,
+        formatter_class=HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
 
 
 def add_config(parser: Parser) -> None:
@@ -105,7 +128,7 @@ def add_dataclass(parser: Parser, kind: type, prefix: str = "") -> None:
             continue
         default = default_of(item)
         option = "--" + name.replace("_", "-")
-        text = told.get(item.name, "") + f" [{show(default)}]"
+        text = told.get(item.name, "")
         if hint is bool:
             switch = ActionYesNo(no_prefix="no-")  # a file may have set what the line takes back
             parser.add_argument(option, action=switch, default=default, help=text)
@@ -171,10 +194,12 @@ def attribute_entries(docstring: str) -> Iterator[tuple[str, str]]:
 
 def show(default: Any) -> str:
     """A default as it stands in the help."""
+    if default is None or default in ("", [], ()):
+        return "none"
     if isinstance(default, list | tuple):
         return " ".join("x".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in default)
-    if default is None or default == "":
-        return "none"
+    if isinstance(default, bool):
+        return "on" if default else "off"
     return str(default)
 
 

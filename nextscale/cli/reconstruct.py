@@ -1,6 +1,7 @@
 """`nextscale reconstruct`: encodes and decodes pictures and tells how much is lost."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,12 +119,16 @@ def read_images(paths: Sequence[Path], channels: int, size: tuple[int, int]) -> 
 
 
 def unique_names(paths: Iterable[Path]) -> list[str]:
-    """File names without ending; where they meet, the later ones are numbered."""
+    """File names without ending; where they meet, with their folder's name, then with a number."""
+    paths = list(paths)
+    met = Counter(path.stem for path in set(paths))
     names: dict[str, None] = {}  # an ordered set
     for path in paths:
-        name, number = path.stem, 2
+        folder = path.absolute().parent.name
+        plain = path.stem if met[path.stem] == 1 else f"{folder}-{path.stem}".lstrip("-")
+        name, number = plain, 2
         while name in names:
-            name, number = f"{path.stem}-{number}", number + 1
+            name, number = f"{plain}-{number}", number + 1
         names[name] = None
     return list(names)
 

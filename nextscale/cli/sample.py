@@ -108,6 +108,8 @@ def choose_labels(
     Raises:
         UsageError: at a label that the model does not know.
     """
+    from nextscale.pipeline import numbered
+
     classes = pipe.model.config.classes
     if given is None:
         turn = list(range(classes)) if classes else [classes]
@@ -119,8 +121,9 @@ def choose_labels(
         turn = pipe.label_numbers(wanted).tolist()
         for label, number in zip(wanted, turn, strict=True):
             if number == classes and label is not None:
-                allowed = f"0 to {classes - 1} and none" if classes else "only none (no classes)"
-                raise UsageError(f"label {label} is out of range; the model knows {allowed}")
+                raise UsageError(
+                    f"label {label} is out of range; the model knows {numbered(classes)}"
+                )
     return [turn[i % len(turn)] for i in range(count or len(turn))]
 
 
@@ -207,7 +210,7 @@ def record(
         "tokenizer_hash": pipe.config.tokenizer_hash,
         "transformer_hash": tokenizer_hash(pipe.model.state_dict()),  # as loaded
         "versions": {"nextscale": metadata.version("nextscale"), "torch": torch.__version__},
-        "device": options.device,
+        "device": str(pipe.device),
         "seed": options.seed,
         "batch": options.batch,
         "sampling": sampling,

@@ -46,14 +46,14 @@ class TokenizerConfig:
 
     Attributes:
         scales: the pyramid, coarse to fine; the last is the size of the feature map.
-        image_channels: 1 or 3.
+        image_channels: of the images, 1 (grey) or 3.
         width: channels at full resolution.
         multipliers: width of each level over `width`; each further level halves the resolution.
         blocks: residual blocks a level in the encoder; the decoder has one more.
         attention: self-attention at the lowest resolution, after each block there.
         groups: groups of every group norm.
         latent: C, channels of the feature map and of a code.
-        codes: V.
+        codes: V, size of the codebook.
         phi: how the K scales share the convolutions φ: `partial` (`phi_count` of them, the nearest
             is taken), `shared` (one) or `each` (one a scale).
         phi_count: number of φ when they are shared in part.
@@ -118,10 +118,11 @@ class TransformerConfig:
     Scales, codes and latent channels are its tokenizer's.
 
     Attributes:
-        classes: number of classes; 0 trains without any condition. One more index means "none".
-        depth: number of blocks.
+        classes: number of classes; 0 trains without any condition. One more index means "none". A
+            training takes the number that its data has.
+        depth: number of transformer blocks.
         width: D; 0 means 64 a block, the paper's rule.
-        heads: 0 means one for every 64 channels of width.
+        heads: of the attention; 0 means one for every 64 channels of width.
         order: what is predicted at a time: `scales`, each map at once (VAR); or single tokens of a
             tokenizer with one scale: `raster`, `spiral` (from the centre) or `z-curve`.
         adaln: modulate all norms by the condition; without it, the start token alone tells it.

@@ -49,27 +49,29 @@ class TrainingConfig:
     """What all trainings share.
 
     Attributes:
-        out: the run's directory.
+        out: directory of the run, for its configuration, log, checkpoints and final model.
         data: images.
-        seed: of everything random.
+        seed: of the weights' start, the order of images, their augmentation, and every draw.
         epochs: passes over the data.
         max_steps: stop after so many optimizer steps; 0 is off. The schedule still counts epochs.
         batch_size: images an optimizer step, over all processes.
         accumulation: micro-steps that a batch is divided into.
-        learning_rate: at the peak, for a whole batch.
-        betas: of AdamW.
-        weight_decay, weight_decay_end: run along a cosine.
+        learning_rate: at the peak of the schedule; it is not scaled by the batch size.
+        betas: decay of AdamW's two running means.
+        weight_decay: of AdamW at the start; runs along a cosine to `weight_decay_end`.
+        weight_decay_end: of AdamW at the end.
         schedule: `linear` stays at the peak for 5 % of the steps and falls linearly, as the
             released models; `cosine` falls along a cosine.
-        warmup_epochs: rising from `warmup_from`; negative means epochs / 50.
-        warmup_from, final: learning rate over its peak at the start and at the end.
+        warmup_epochs: epochs in which the learning rate rises; negative means epochs / 50.
+        warmup_from: learning rate at the start of the warm-up, as a share of its peak.
+        final: learning rate at the end, as a share of its peak.
         clip: largest gradient norm; 0 is off.
         precision: of the networks' arithmetic; weights stay in float32.
         ema: decay of the exponential moving average of the weights; 0 is off.
         compile: run the networks through torch.compile, where there is a C++ compiler.
         log_every: optimizer steps between lines of the log.
         validate_every: epochs between validations, with pictures.
-        validation_images: at most so many; 0 is all.
+        validation_images: images that a validation looks at, at most; 0 is all.
         save_every: optimizer steps between checkpoints; 0 saves at validations only.
         keep: checkpoints kept beside the best one.
         export: precision of the weights in the final checkpoint.
@@ -128,7 +130,8 @@ class StageTraining(TrainingConfig):
 
     Attributes:
         init: checkpoint (name, directory or hub repository) to start from.
-        scales: another pyramid than the tokenizer's; empty keeps it.
+        scales: another pyramid for an existing tokenizer (of `--init` or `--tokenizer`); empty
+            keeps its own.
     """
 
     init: str = ""
@@ -140,10 +143,11 @@ class TokenizerLossConfig:
     """Weights of the tokenizer's loss; the quantizer's two terms have weight 1 and β.
 
     Attributes:
-        l1, l2: of the image reconstruction, each a mean over pixels.
-        perceptual: λp; 0 is off.
+        l1: of the image's absolute error, a mean over pixels.
+        l2: of the image's squared error, a mean over pixels.
+        perceptual: λp, of the distance in a network's features; 0 is off.
         perceptual_network: `lpips`, or a registered network's name.
-        adversarial: λg, times the adaptive weight; 0 is off.
+        adversarial: λg, of PatchGAN's judgement, times the adaptive weight; 0 is off.
         adversarial_start: share of the steps after which the generator feels the discriminator.
         adversarial_warmup: share of the steps before that in which the discriminator trains alone.
         adaptive_limit: largest adaptive weight.
@@ -199,9 +203,9 @@ class VarTraining(StageTraining):
     Attributes:
         tokenizer: checkpoint that holds the tokenizer; empty takes the one of `init`.
         model: `classes` is replaced by the number that the data has.
-        sampling: of pictures during the run; the checkpoint's defaults for drawing.
+        sampling: options of pictures during the run; the checkpoint's defaults for drawing.
         label_drop: rate at which a label is replaced by "none", for guidance.
-        label_smoothing: of the cross-entropy.
+        label_smoothing: probability of the cross-entropy's target spread over all choices.
         cache_tokens: augmented copies of the data set whose tokens are kept on disk; 0 encodes
             each batch anew.
         cache: directory of the token caches; empty is `tokens` beside the run.
@@ -227,7 +231,7 @@ class ClassifierTraining(TrainingConfig):
 
     Attributes:
         classifier: `classes`, `labels` and `data` are replaced by what the data has.
-        label_smoothing: of the cross-entropy.
+        label_smoothing: probability of the cross-entropy's target spread over all choices.
     """
 
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)

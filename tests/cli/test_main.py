@@ -60,9 +60,12 @@ def test_half_a_command_names_its_other_halves(refused, capsys):
     [
         (["sample"], "arguments are required: model; `nextscale sample --help`"),
         (["sample", "tiny", "--color", "3"], "unrecognized arguments: --color 3"),
-        (["sample", "tiny", "--count", "many"], "Got value: many; `nextscale sample --help`"),
+        (
+            ["sample", "tiny", "--count", "many"],
+            "--count is many; a whole number is needed; `nextscale sample --help`",
+        ),
         (["sample", "tiny", "--guidance", "sine"], "choose from 'linear', 'constant', 'off'"),
-        (["sample", "tiny", "--cfg", "nan"], "Got value: nan"),
+        (["sample", "tiny", "--cfg", "nan"], "--cfg is nan; a number is needed"),
     ],
 )
 def test_bad_options_are_one_line(refused, words, said):

@@ -39,6 +39,7 @@ class Outer:
     Attributes:
         rate, share: two in 100 % of cases.
         sides: a list.
+        quick: without detours.
     """
 
     rate: float = 0.5
@@ -135,6 +136,20 @@ def test_help_tells_defaults_and_the_docstring(
     assert "two in 100 % of cases. [0.5]" in told
     assert "a list. [1 2]" in told
     assert "of the part; it goes over two lines. [none]" in told
+    assert "--quick, --no-quick without detours. [off]" in told
+    assert "default:" not in told
+    assert "type:" not in told
+
+
+def test_the_help_of_a_training_shows_no_code(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = parser_for("nextscale train", "trains")
+    add_presets(parser, TOKENIZERS, "tokenizer")
+    add_training_arguments(parser, TokenizerTraining)
+    with pytest.raises(Stop):
+        parser.parse(["--preset", "fashion-mnist", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the last is the size of the feature map. [1x1 " in told
+    assert not any(word in told for word in ("<function", "Literal", "null", "(1, 1)"))
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,10 @@ def test_the_sheet_continues_in_further_rows(saved, photographs, tmp_path):
     assert (tmp_path / "out" / "noise-11-reconstruction.png").exists()
 
 
-def test_names_that_meet_are_numbered():
-    paths = [Path(name) for name in ("a/x.png", "b/x.png", "x-2.png", "x.jpg", "y.png")]
-    assert unique_names(paths) == ["x", "x-2", "x-2-2", "x-3", "y"]
+def test_names_that_meet_tell_their_folder_or_a_number():
+    paths = [Path(name) for name in ("a/x.png", "b/x.png", "b/x.jpg", "b-x-2.png", "y.png")]
+    assert unique_names(paths) == ["a-x", "b-x", "b-x-2", "b-x-2-2", "y"]
+    assert unique_names([Path("y.png")] * 2) == ["y", "y-2"]
 
 
 def test_psnr_is_that_of_images_in_0_to_1():
