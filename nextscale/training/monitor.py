@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -113,7 +114,7 @@ class Monitor:
 
     @contextmanager
     def progress(self, title: str, first: int, total: int) -> Iterator[None]:
-        """A bar with loss, rate and time left on the main process."""
+        """Loss and speed on the main process: a bar with the time left, or lines in a file."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -121,15 +122,15 @@ class Monitor:
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
         )
-        disable = not self.accelerator.is_main_process
-        with Progress(*columns, disable=disable) as bar:
+        speaks, console = self.accelerator.is_main_process, Console()
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task(title, total=total, completed=first, note="")
 
             def show(done: int, entry: dict[str, Any] | None) -> None:
                 bar.update(task, completed=done)
                 if entry is not None:
                     bar.update(task, note=speed_of(entry))
-                    if not bar.console.is_terminal and not disable:
+                    if speaks and not console.is_terminal:
                         print(f"step {done}/{total}  {speed_of(entry)}", flush=True)
 
             self.show: Callable[[int, dict[str, Any] | None], None] = show
