@@ -113,7 +113,7 @@ def write(pipe: Pipeline, folder: Path, *, dtype: torch.dtype | None = None) -> 
         pipe.config,
         tokenizer=pipe.tokenizer.config,
         model=None if model is None else model.config,
-        tokenizer_hash=tokenizer_hash(tokenizer_tensors),
+        tokenizer_hash=hash_weights(tokenizer_tensors),
         tokenizer_dtype=str(tokenizer_tensors["quantizer.codebook"].dtype).removeprefix("torch."),
         versions={
             "nextscale": metadata.version("nextscale"),
@@ -186,7 +186,7 @@ def load_directory(folder: Path, *, device: torch.device | str, dtype: torch.dty
     """Loads a checkpoint directory; see `load`."""
     config = read_config(folder)
     tensors = read_tensors(folder / TOKENIZER)
-    check_hash(config, tokenizer_hash(tensors), folder)
+    check_hash(config, hash_weights(tensors), folder)
     with torch.device("meta"):
         tokenizer = Tokenizer(config.tokenizer)
     fill(tokenizer, placed(tensors, device, dtype), f"tokenizer in {folder}")
@@ -205,7 +205,7 @@ def load_released(name: str, *, device: torch.device | str, dtype: torch.dtype) 
     files = (released.tokenizer_file, released.transformer_file)
     folder = download(released.repository, files)
     pipe = from_released(*(read_pickle(folder / file) for file in files), scales=released.scales)
-    hashed = tokenizer_hash(pipe.tokenizer.state_dict())
+    hashed = hash_weights(pipe.tokenizer.state_dict())
     pipe.config = replace(pipe.config, tokenizer_hash=hashed)
     pipe.tokenizer.to(device, dtype)
     pipe.model.to(device, dtype)
@@ -276,7 +276,7 @@ def read_pickle(path: PathLike) -> dict[str, Any]:
     return state
 
 
-def tokenizer_hash(tensors: Mapping[str, Tensor]) -> str:
+def hash_weights(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over sorted names, shapes, dtypes and bytes, in hexadecimal digits."""
     digest = hashlib.sha256()
     for name in sorted(tensors):

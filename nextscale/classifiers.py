@@ -1,40 +1,55 @@
-"""Classifiers on disk, as `nextscale train classifier` writes them.
+"""Classifiers by name: bundled ones, directories of `nextscale train classifier`, torchvision's.
 
 A directory holds `config.json` and `classifier.safetensors`.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from nextscale.checkpoint import CONFIG, placed, read_tensors, stored
+from nextscale.checkpoint import BUNDLED, CONFIG, placed, read_tensors, stored
 from nextscale.config.model import ClassifierConfig, build
 from nextscale.errors import UsageError
 from nextscale.files import read_json
 from nextscale.models.classifier import Classifier
+from nextscale.pipeline import Judge, Pipeline
 from nextscale.released import fill
+from nextscale.scales import describe
 
 CLASSIFIER = "classifier.safetensors"
+CLASSIFIERS = BUNDLED / "classifiers"
+
+
+def classifier_names() -> list[str]:
+    """Names of the classifiers inside the package."""
+    return sorted(config.parent.name for config in CLASSIFIERS.glob(f"*/{CONFIG}"))
+
+
+def is_classifier(name: str) -> bool:
+    """Whether `load_classifier` finds something under this name."""
+    return name in classifier_names() or (Path(name) / CLASSIFIER).is_file()
 
 
 def load_classifier(name: str) -> Classifier:
     """A classifier of this project, in eval mode.
 
     Args:
-        name: a directory of `nextscale train classifier`.
+        name: of a bundled one, or a directory of `nextscale train classifier`.
 
     Raises:
         UsageError: if there is none, or it is damaged.
     """
-    folder = Path(name)
-    if not (folder / CLASSIFIER).is_file():
+    if not is_classifier(name):
         raise UsageError(
-            f"{name!r} is no classifier; give a directory that `nextscale train classifier` has "
-            "written"
+            f"{name!r} is no classifier; give {', '.join(classifier_names())}, or a directory that "
+            "`nextscale train classifier` has written"
         )
+    folder = CLASSIFIERS / name if name in classifier_names() else Path(name)
     config = build(ClassifierConfig, read_json(folder / CONFIG), str(folder / CONFIG))
     with torch.device("meta"):
         network = Classifier(config)
@@ -48,3 +63,73 @@ def write_classifier(network: Classifier, folder: Path) -> None:
     text = json.dumps(asdict(network.config), indent=2, ensure_ascii=False)
     (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
     save_file(stored(network, None), folder / CLASSIFIER)
+
+
+def load_judge(name: str, pipe: Pipeline) -> Judge:
+    """What tells how likely a pipeline's images show their class, for rejection sampling.
+
+    Args:
+        name: as `load_classifier` takes it, or a torchvision model (`resnet101`) with its
+            published ImageNet weights, downloaded once.
+        pipe: whose images are judged, on whose device.
+
+    Raises:
+        UsageError: if there is no such classifier, its weights cannot be had, or it knows other
+            classes or images.
+    """
+    if is_classifier(name):
+        classifier = load_classifier(name)
+        of, images = classifier.config, pipe.tokenizer.config
+        if (of.image_channels, of.image_size) != (images.image_channels, images.image_size):
+            raise UsageError(
+                f"the classifier {name} judges images of {of.image_channels} channels and "
+                f"{describe((of.image_size,))} pixels; the model draws {images.image_channels} "
+                f"and {describe((images.image_size,))}"
+            )
+        classes, network = of.classes, classifier.to(pipe.device)
+    else:
+        classes, network = published(name, pipe.device)
+    if classes != pipe.model.config.classes:
+        raise UsageError(
+            f"the classifier {name} knows {classes} classes, the model "
+            f"{pipe.model.config.classes}; give a classifier of the same data"
+        )
+
+    @torch.inference_mode()
+    def judge(images: Tensor) -> Tensor:
+        return network(images).float().log_softmax(-1)
+
+    return judge
+
+
+def published(name: str, device: torch.device) -> tuple[int, Callable[[Tensor], Tensor]]:
+    """A torchvision classifier: its classes, and logits of images (B, 1 or 3, H, W) in [-1, 1].
+
+    Raises:
+        UsageError: as `load_judge`.
+    """
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise UsageError(
+            f"the classifier {name!r} needs torchvision; `pip install nextscale[train]`"
+        ) from error
+    if name not in models.list_models(module=models):
+        raise UsageError(
+            f"unknown classifier {name!r}; give {', '.join(classifier_names())}, a directory of "
+            "`nextscale train classifier`, or a torchvision model such as resnet101"
+        )
+    weights = models.get_model_weights(name)["DEFAULT"]
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        network = models.get_model(name, weights=None)
+        network.load_state_dict(state)
+    except Exception as error:  # no network, a broken file, a file that would run code
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"the weights of {name} cannot be had ({reason}); put {weights.url} into "
+            f"{torch.hub.get_dir()}/checkpoints, or give another classifier"
+        ) from error
+    network.eval().requires_grad_(False).to(device)
+    prepare, classes = weights.transforms(), len(weights.meta["categories"])
+    return classes, lambda images: network(prepare((images.expand(-1, 3, -1, -1) + 1) / 2))

@@ -3,7 +3,7 @@
 It knows no files; `checkpoint` fills it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, cast
 
@@ -15,11 +15,13 @@ from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 from nextscale.models.build import Model
 from nextscale.pixels import crop_to, to_pictures, to_tensor, upright
+from nextscale.rejection import candidates, choose, own_class
 from nextscale.sampling import State, generate, last_state
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 Label = int | str | None
+Judge = Callable[[Tensor], Tensor]  # images (B, channels, H, W) in [-1, 1] to log p (B, classes)
 
 
 class Pipeline:
@@ -107,6 +109,8 @@ class Pipeline:
         seed: int = 0,
         seeds: Sequence[int] | None = None,
         batch: int = 25,
+        keep: float = 1.0,
+        judge: Judge | None = None,
         **options: Any,
     ) -> list[Image.Image]:
         """Draws one image a label.
@@ -116,25 +120,34 @@ class Pipeline:
             seed: image i is drawn with seed + i, so it does not depend on the others.
             seeds: one an image, instead of `seed`.
             batch: images drawn at once.
+            keep: share of the drawn images that is kept, the ones that `judge` is surest of;
+                1 / keep as many are drawn, the seeds running over all of them.
+            judge: as `classifiers.load_judge` gives it.
             options: as `sampling.generate`; what is not given is taken from the configuration.
 
         Raises:
             UsageError: at an unknown label or an option out of its range.
         """
-        wanted = as_list(labels)
+        wanted = self.label_numbers(as_list(labels)).tolist()
         if batch < 1:
             raise UsageError(f"batch is {batch}; it must be at least 1")
+        if (keep < 1) != (judge is not None):
+            raise UsageError(f"keep is {keep}; below 1 it needs a judge, else none")
+        drawn = wanted if judge is None else candidates(wanted, keep)
         if seeds is None and options.get("generator") is None:
-            seeds = range(seed, seed + len(wanted))
-        if seeds is not None and len(seeds) != len(wanted):
-            raise UsageError(f"{len(seeds)} seeds are given for {len(wanted)} labels")
+            seeds = range(seed, seed + len(drawn))
+        if seeds is not None and len(seeds) != len(drawn):
+            raise UsageError(f"{len(seeds)} seeds are given for {len(drawn)} labels")
         images: list[Image.Image] = []
-        for start in range(0, len(wanted), batch):
+        scores: list[float] = []
+        for start in range(0, len(drawn), batch):
             part = slice(start, start + batch)
-            chosen = None if seeds is None else seeds[part]
-            state = last_state(self.states(wanted[part], seeds=chosen, **options))
-            images += to_pictures(state.image())
-        return images
+            given = None if seeds is None else seeds[part]
+            image = last_state(self.states(drawn[part], seeds=given, **options)).image()
+            images += to_pictures(image)
+            if judge is not None:
+                scores += own_class(judge(image), drawn[part])
+        return images if judge is None else [images[i] for i in choose(scores, drawn, wanted)]
 
     @torch.inference_mode()
     def reconstruct(self, image: Image.Image | Sequence[Image.Image]) -> list[Image.Image]:

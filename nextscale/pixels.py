@@ -59,7 +59,7 @@ def to_tensor(pixels: NDArray[np.uint8] | Sequence[Image.Image], channels: int) 
     """Images float32 (B, channels, h, w) in [-1, 1].
 
     Args:
-        pixels: uint8 (B, h, w) or (B, h, w, 3), or pictures of mode L or RGB and one size.
+        pixels: uint8 (B, h, w) or (B, h, w, 1 or 3), or pictures of mode L or RGB and one size.
         channels: 1 or 3; grey images are repeated for 3.
     """
     if not isinstance(pixels, np.ndarray):
@@ -70,8 +70,13 @@ def to_tensor(pixels: NDArray[np.uint8] | Sequence[Image.Image], channels: int) 
     return images.expand(-1, channels, -1, -1).contiguous()
 
 
+def to_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Images (B, channels, H, W) in [-1, 1] as uint8 (B, H, W, channels)."""
+    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+
 def to_pictures(images: Tensor) -> list[Image.Image]:
     """Images (B, channels, H, W) in [-1, 1] as pictures of 8 bits a channel."""
-    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    arrays = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    arrays = to_pixels(images)
     return [Image.fromarray(a[..., 0] if a.shape[-1] == 1 else a) for a in arrays]

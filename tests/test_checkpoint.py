@@ -233,10 +233,10 @@ def test_hash_sees_names_shapes_dtypes_and_bytes() -> None:
         {**base, "d": torch.ones(0, 3)},
         {**base, "d": torch.tensor(1.0)},
     ]
-    assert len({checkpoint.tokenizer_hash(tensors) for tensors in variants}) == len(variants)
+    assert len({checkpoint.hash_weights(tensors) for tensors in variants}) == len(variants)
     strided = torch.arange(6.0).repeat_interleave(2)[::2]
     reordered = {"b": base["b"].clone(), "a": strided}
-    assert checkpoint.tokenizer_hash(reordered) == checkpoint.tokenizer_hash(base)
+    assert checkpoint.hash_weights(reordered) == checkpoint.hash_weights(base)
 
 
 def test_another_tokenizer_is_refused(saved: Path, tmp_path: Path) -> None:

@@ -7,14 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from jsonargparse import ActionYesNo, Namespace
+
 from nextscale.cli.options import Parser, add_config
 from nextscale.errors import UsageError
 from nextscale.files import replacing_file
 
+SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth")
+
 if TYPE_CHECKING:
     from PIL import Image
 
-    from nextscale.pipeline import Pipeline
+    from nextscale.pipeline import Judge, Pipeline
 
 
 def add_model_arguments(parser: Parser) -> None:
@@ -33,6 +37,43 @@ def add_running_arguments(parser: Parser) -> None:
     device = "as torch names it; auto takes an accelerator if there is one"
     parser.add_argument("--device", type=str, default="auto", help=device)
     parser.add_argument("--out", type=str, default="outputs", help="directory")
+
+
+def add_sampling_arguments(parser: Parser) -> None:
+    """Adds how images are drawn."""
+    group = parser.add_argument_group("how to draw [as the model's configuration says]")
+    add = group.add_argument
+    add("--cfg", type=float, help="strength of classifier-free guidance, 0 is off")
+    add("--guidance", choices=("linear", "constant", "off"), help="how it runs over the scales")
+    add("--temperature", type=float, help="logits are divided by it")
+    add("--top-k", type=int, help="draw from the k likeliest codes, 0 is off")
+    add("--top-p", type=float, help="draw from the likeliest codes of probability p, 0 is off")
+    add("--smooth", action=ActionYesNo(no_prefix="no-"), default=None, help="average codes")
+
+
+def add_rejection_arguments(parser: Parser) -> None:
+    """Adds which of the drawn images are kept."""
+    share = "share of the drawn images to keep, those of which the classifier is surest"
+    parser.add_argument("--keep", type=float, default=1.0, help=share)
+    judges = "for --keep: fashion-mnist, a directory of `nextscale train classifier`, or a"
+    parser.add_argument("--classifier", type=str, default="", help=f"{judges} torchvision model")
+
+
+def judge_of(options: Namespace, pipe: "Pipeline") -> "Judge | None":
+    """The classifier that chooses among drawn images; None if all are kept."""
+    if options.keep == 1:
+        return None
+    if not options.classifier:
+        raise UsageError("--keep needs a classifier; give --classifier")
+    from nextscale.classifiers import load_judge
+
+    return load_judge(options.classifier, pipe)
+
+
+def sampling_of(options: Namespace, pipe: "Pipeline") -> dict[str, Any]:
+    """Options of `sampling.generate`: those given, else the model's."""
+    given = {name: options[name] for name in SAMPLING if options[name] is not None}
+    return {**vars(pipe.config.sampling), **given}
 
 
 def check_at_least(least: int, **values: int | None) -> None:
@@ -64,6 +105,17 @@ def load_model(name: str, device: str) -> "Pipeline":
     return load(name, device=device)
 
 
+def check_writable(directory: Path, what: str) -> None:
+    """Raises UsageError unless a directory can be made there and written to."""
+    present = directory.absolute()
+    while not present.exists():
+        present = present.parent
+    if not present.is_dir():
+        raise UsageError(f"{present} is a file; give another {what}")
+    if not os.access(present, os.W_OK):
+        raise UsageError(f"{present} cannot be written to; give another {what}")
+
+
 class Output:
     """A directory made with the first file that is written into it; every file appears whole.
 
@@ -77,13 +129,7 @@ class Output:
         if not directory:
             raise UsageError("--out is empty; give a directory")
         self.directory = Path(directory)
-        present = self.directory.absolute()
-        while not present.exists():
-            present = present.parent
-        if not present.is_dir():
-            raise UsageError(f"{present} is a file; give another --out directory")
-        if not os.access(present, os.W_OK):
-            raise UsageError(f"{present} cannot be written to; give another --out directory")
+        check_writable(self.directory, "--out directory")
 
     def write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
         """Writes a file beside its place and renames it."""

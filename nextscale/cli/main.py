@@ -16,6 +16,10 @@ COMMANDS = {
     "train var": ("train_var", "train a transformer, the second stage"),
     "train ar": ("train_ar", "train the next-token baseline on a tokenizer of one scale"),
     "train classifier": ("train_classifier", "train a classifier that judges images"),
+    "evaluate": (
+        "evaluate",
+        "measure a model, a tokenizer or images: FID, IS, precision, recall, KID",
+    ),
     "convert": ("convert", "make a checkpoint of released or published weights"),
     "models": ("models", "list the models that can be loaded by name"),
 }

@@ -6,29 +6,33 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ActionYesNo, Namespace
+from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
     Output,
     add_model_arguments,
+    add_rejection_arguments,
     add_running_arguments,
+    add_sampling_arguments,
     check_at_least,
+    judge_of,
     load_model,
     progress,
+    sampling_of,
 )
 from nextscale.cli.options import Parser, tell
+from nextscale.config.evaluation import LARGEST_SEED
 from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
     from nextscale.pipeline import Pipeline
 
-SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth")
 MANY_CLASSES = 16  # of models with more, a few are drawn unless labels or a count are given
 A_FEW = 8
-LARGEST_SEED = 2**63 - 1
 GRID_SHOWN = 400  # pictures of a grid, which is held in memory
 GRID_COLUMNS = 20  # at most, unless given
 LABEL_SHOWN = 40  # characters of a label in a file's name
@@ -41,14 +45,8 @@ def add_arguments(parser: Parser) -> None:
     add("--labels", type=str | int, nargs="+", help="numbers, names or none [all classes in turn]")
     add("--count", type=int, help="images, spread evenly over the labels [one a label]")
     add("--seed", type=int, default=0, help="image i is drawn with seed + i")
-    group = parser.add_argument_group("how to draw [as the model's configuration says]")
-    add = group.add_argument
-    add("--cfg", type=float, help="strength of classifier-free guidance, 0 is off")
-    add("--guidance", choices=("linear", "constant", "off"), help="how it runs over the scales")
-    add("--temperature", type=float, help="logits are divided by it")
-    add("--top-k", type=int, help="draw from the k likeliest codes, 0 is off")
-    add("--top-p", type=float, help="draw from the likeliest codes of probability p, 0 is off")
-    add("--smooth", action=ActionYesNo(no_prefix="no-"), default=None, help="average codes")
+    add_sampling_arguments(parser)
+    add_rejection_arguments(parser)
     group = parser.add_argument_group("what to write")
     add = group.add_argument
     add("--grow", action="store_true", help="also growing.gif, the grid after every scale")
@@ -58,42 +56,59 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Draws images and writes them."""
+    from nextscale.pixels import to_pictures
+    from nextscale.rejection import candidates, choose, own_class
+
     check_at_least(1, count=options.count, batch=options.batch, grid_columns=options.grid_columns)
     check_at_least(0, seed=options.seed)
     output = Output(options.out)
     pipe = load_model(options.model, options.device)
     labels = choose_labels(pipe, options.labels, options.count, options.seed)
-    if options.seed + len(labels) - 1 > LARGEST_SEED:
-        raise UsageError(f"--seed is {options.seed}; seed + index may reach {LARGEST_SEED}")
-    given = {name: options[name] for name in SAMPLING if options[name] is not None}
-    sampling = {**vars(pipe.config.sampling), **given}
+    sampling = sampling_of(options, pipe)
     names = [file_name(pipe.config, i, label) for i, label in enumerate(labels)]
+    judge = judge_of(options, pipe)
+    if judge is not None and options.grow:
+        raise UsageError("--grow shows images while they are drawn; leave it or --keep out")
+    drawn = labels if judge is None else candidates(labels, options.keep)
+    seeds = [options.seed + i for i in range(len(drawn))]
+    if seeds[-1] > LARGEST_SEED:
+        raise UsageError(f"--seed is {options.seed}; seed + index may reach {LARGEST_SEED}")
 
     shown = min(len(labels), GRID_SHOWN)
-    pictures: list[Image.Image] = []  # those shown in the grid
+    pictures: list[Image.Image] = []  # those shown in the grid; all, if some are to be chosen
     growth: list[list[Image.Image]] = [[] for _ in pipe.tokenizer.config.scales]
+    scores: list[float] = []
     seconds = 0.0
-    with progress("drawing", len(labels)) as advance:
-        for start in range(0, len(labels), options.batch):  # fixed chunks of consecutive indices
-            part = range(start, min(start + options.batch, len(labels)))
+    with progress("drawing", len(drawn)) as advance:
+        for start in range(0, len(drawn), options.batch):  # fixed chunks of consecutive indices
+            part = slice(start, min(start + options.batch, len(drawn)))
             begin = time.perf_counter()
-            grown = draw(pipe, labels, part, options.seed, sampling, options.grow)
+            images = draw(pipe, drawn[part], seeds[part], sampling, options.grow)
+            grown = [to_pictures(image) for image in images]
             seconds += time.perf_counter() - begin
-            for i, picture in zip(part, grown[-1], strict=True):
-                output.picture(names[i], picture)
-            kept = max(0, shown - start)
+            if judge is None:
+                for name, picture in zip(names[part], grown[-1], strict=True):
+                    output.picture(name, picture)
+            else:
+                scores += own_class(judge(images[-1]), drawn[part])
+            kept = max(0, shown - start) if judge is None else len(grown[-1])
             pictures += grown[-1][:kept]
             if options.grow:
                 for frame, more in zip(growth, grown, strict=True):
                     frame += more[:kept]
-            advance(len(part))
+            advance(len(grown[-1]))
+    if judge is not None:
+        chosen = choose(scores, drawn, labels)
+        pictures, seeds = [pictures[i] for i in chosen], [seeds[i] for i in chosen]
+        for name, picture in zip(names, pictures, strict=True):
+            output.picture(name, picture)
 
     rows = grid_rows(labels[:shown], options.grid_columns)
     write_grids(output, rows, pictures, growth if options.grow else [])
-    output.table("samples.json", record(pipe, options, sampling, labels, names))
+    output.table("samples.json", record(pipe, options, sampling, labels, names, seeds))
     if shown < len(labels):
         tell(f"the grid shows the first {shown} of {len(labels)} images")
-    print(f"{speed(pipe, sampling, options.grow, len(labels), seconds)}; see {output.directory}")
+    print(f"{speed(pipe, sampling, options.grow, len(drawn), seconds)}; see {output.directory}")
     return 0
 
 
@@ -130,21 +145,17 @@ def choose_labels(
 def draw(
     pipe: "Pipeline",
     labels: Sequence[int],
-    part: range,
-    seed: int,
+    seeds: Sequence[int],
     sampling: dict[str, Any],
     grow: bool,
-) -> list[list["Image.Image"]]:
-    """One chunk of images after every scale, or only after the last."""
-    from nextscale.pixels import to_pictures
-
+) -> list["Tensor"]:
+    """One chunk of images (B, channels, H, W) after every scale, or only after the last."""
     grown, state = [], None
-    chosen = [labels[i] for i in part]
-    for state in pipe.states(chosen, seeds=[seed + i for i in part], **sampling):
+    for state in pipe.states(labels, seeds=seeds, **sampling):
         if grow:
-            grown.append(to_pictures(state.image()))
+            grown.append(state.image())
     assert state is not None
-    return grown or [to_pictures(state.image())]
+    return grown or [state.image()]
 
 
 def grid_rows(labels: Sequence[int], columns: int | None) -> list[list[int]]:
@@ -197,31 +208,34 @@ def record(
     sampling: dict[str, Any],
     labels: Sequence[int],
     names: Sequence[str],
+    seeds: Sequence[int],
 ) -> dict[str, Any]:
     """All that repeats the draw, bit for bit on a machine of the same kind."""
     from importlib import metadata
 
     import torch
 
-    from nextscale.checkpoint import tokenizer_hash
+    from nextscale.checkpoint import hash_weights
 
     return {
         "model": options.model,
         "tokenizer_hash": pipe.config.tokenizer_hash,
-        "transformer_hash": tokenizer_hash(pipe.model.state_dict()),  # as loaded
+        "transformer_hash": hash_weights(pipe.model.state_dict()),  # as loaded
         "versions": {"nextscale": metadata.version("nextscale"), "torch": torch.__version__},
         "device": str(pipe.device),
         "seed": options.seed,
         "batch": options.batch,
         "sampling": sampling,
+        "keep": options.keep,
+        "classifier": options.classifier,
         "images": [
             {
                 "file": name,
                 "label": None if label == pipe.model.config.classes else label,
                 "name": label_name(pipe.config, label),
-                "seed": options.seed + i,
+                "seed": seed,
             }
-            for i, (label, name) in enumerate(zip(labels, names, strict=True))
+            for label, name, seed in zip(labels, names, seeds, strict=True)
         ],
     }
 

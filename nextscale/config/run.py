@@ -146,7 +146,8 @@ class TokenizerLossConfig:
         l1: of the image's absolute error, a mean over pixels.
         l2: of the image's squared error, a mean over pixels.
         perceptual: λp, of the distance in a network's features; 0 is off.
-        perceptual_network: `lpips`, or a registered network's name.
+        perceptual_network: `lpips`, a bundled classifier (`fashion-mnist`), a directory of
+            `nextscale train classifier`, or a registered network's name.
         adversarial: λg, of PatchGAN's judgement, times the adaptive weight; 0 is off.
         adversarial_start: share of the steps after which the generator feels the discriminator.
         adversarial_warmup: share of the steps before that in which the discriminator trains alone.
@@ -206,6 +207,9 @@ class VarTraining(StageTraining):
         sampling: options of pictures during the run; the checkpoint's defaults for drawing.
         label_drop: rate at which a label is replaced by "none", for guidance.
         label_smoothing: probability of the cross-entropy's target spread over all choices.
+        disturb_tokens: largest share of the tokens read by the model that is replaced by random
+            codes, drawn anew for every image; the finer scales then mend them. Needs
+            `cache_tokens` 0.
         cache_tokens: augmented copies of the data set whose tokens are kept on disk; 0 encodes
             each batch anew.
         cache: directory of the token caches; empty is `tokens` beside the run.
@@ -216,13 +220,19 @@ class VarTraining(StageTraining):
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     label_drop: float = 0.1
     label_smoothing: float = 0.0
+    disturb_tokens: float = 0.0
     cache_tokens: int = 1
     cache: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, "label_drop label_smoothing", 0, 1)
+        check_range(self, "label_drop label_smoothing disturb_tokens", 0, 1)
         check_range(self, "cache_tokens", 0)
+        if self.disturb_tokens and (self.cache_tokens or self.model.order != "scales"):
+            raise UsageError(
+                "disturb_tokens encodes the finer scales anew; give --cache-tokens 0 and a "
+                "next-scale model"
+            )
 
 
 @dataclass(frozen=True)

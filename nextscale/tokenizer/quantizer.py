@@ -4,6 +4,7 @@
 decoding, teacher forcing, sampling and editing all call it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,12 +100,31 @@ class Quantizer(nn.Module):
 
     def encode(self, features: Tensor) -> list[Tensor]:
         """K token maps int64 (B, h, w) of features (B, C, H, W)."""
-        tokens, accumulated, residual = [], torch.zeros_like(features), features
-        for k, scale in enumerate(self.scales):
-            tokens.append(self.nearest(self.shrink(residual, scale)))
-            accumulated = self.accumulate(accumulated, self.lookup(tokens[k]), k)
-            residual = features - accumulated
-        return tokens
+        return self.encode_disturbed(features, lambda tokens: tokens)[0]
+
+    def encode_disturbed(
+        self, features: Tensor, disturb: Callable[[Tensor], Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Token maps that mend what is done to the coarser ones (Infinity, 2412.04431 Sec. 3.3).
+
+        Args:
+            features: (B, C, H, W); quantized in the codebook's precision.
+            disturb: token maps (B, h, w) to what stands in their place.
+
+        Returns:
+            K maps int64 (B, h, w) of the nearest codes, given what stands before them; and the K
+            maps that stand there.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(self.codebook.dtype)
+            tokens, placed = [], []
+            accumulated, residual = torch.zeros_like(features), features
+            for k, scale in enumerate(self.scales):
+                tokens.append(self.nearest(self.shrink(residual, scale)))
+                placed.append(disturb(tokens[k]))
+                accumulated = self.accumulate(accumulated, self.lookup(placed[k]), k)
+                residual = features - accumulated
+        return tokens, placed
 
     def accumulated_maps(self, tokens: list[Tensor]) -> list[Tensor]:
         """The accumulated map (B, C, H, W) after each of the first k scales given, k <= K."""

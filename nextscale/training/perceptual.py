@@ -1,10 +1,12 @@
-"""Distances of images in a network's features: LPIPS (arXiv 1801.03924) or a registered one."""
+"""Distances of images in a network's features: LPIPS (arXiv 1801.03924), a classifier, another."""
 
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from nextscale.classifiers import classifier_names, is_classifier, load_classifier
 from nextscale.errors import UsageError
+from nextscale.models.classifier import Classifier
 
 FeatureNetwork = Callable[[], nn.Module]
 
@@ -25,7 +27,7 @@ def register(name: str, build: FeatureNetwork) -> None:
     Raises:
         UsageError: if the name is taken.
     """
-    if name == "lpips" or name in _NETWORKS:
+    if name == "lpips" or name in _NETWORKS or is_classifier(name):
         raise UsageError(f"a perceptual network {name!r} is registered already")
     _NETWORKS[name] = build
 
@@ -51,6 +53,17 @@ class FeatureDistance(nn.Module):
         return [features] if isinstance(features, Tensor) else list(features)
 
 
+class ClassifierMaps(nn.Module):
+    """A classifier of this project as a perceptual network: its maps behind every level."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.classifier.maps(images)  # (B, width 2^i, H / 2^i, W / 2^i) each
+
+
 class LPIPS(nn.Module):
     """torchmetrics' LPIPS (VGG) as a loss; a single channel is repeated to the three it expects."""
 
@@ -73,7 +86,7 @@ def unit(features: Tensor) -> Tensor:
 
 
 def perceptual_distance(name: str) -> nn.Module:
-    """The frozen distance of a name: `lpips` or a registered network.
+    """The frozen distance of a name: `lpips`, a classifier of this project or a registered network.
 
     Raises:
         PerceptualUnavailable: if LPIPS' weights can neither be found nor downloaded.
@@ -88,7 +101,9 @@ def perceptual_distance(name: str) -> nn.Module:
             ) from error
     elif name in _NETWORKS:
         distance = FeatureDistance(_NETWORKS[name]())
+    elif is_classifier(name):
+        distance = FeatureDistance(ClassifierMaps(load_classifier(name)))
     else:
-        known = ", ".join(["lpips", *sorted(_NETWORKS)])
+        known = ", ".join(["lpips", *classifier_names(), *sorted(_NETWORKS)])
         raise UsageError(f"unknown perceptual network {name!r}; known: {known}")
     return distance.eval().requires_grad_(False)

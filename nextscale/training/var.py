@@ -3,7 +3,7 @@
 The next-token baseline is trained here too; only what it reads is another.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from nextscale.sampling import generate, last_state
 from nextscale.scales import areas, spans
 from nextscale.training.schedule import parameter_groups
 from nextscale.training.tokenizer import entropy
+
+Disturb = Callable[[Tensor], Tensor]
 
 
 class VarObjective(nn.Module):
@@ -105,25 +107,43 @@ class VarStage:
         draws = uniforms(self.config.seed, batch.part.epoch, batch.part.samples, 1, purpose=1)
         dropped = torch.from_numpy(draws[:, 0] < self.config.label_drop).to(batch.labels.device)
         labels = torch.where(dropped, self.model.config.classes, batch.labels)
-        loss, losses, right = network(labels, *self.inputs(batch.values))
+        loss, losses, right = network(labels, *self.inputs(batch.values, self.disturb))
         self.sums += torch.stack([losses, right])
         self.micro_steps += 1
         return loss, {}
 
     @torch.no_grad()
-    def inputs(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher inputs of the model and tokens (B, L), of cached tokens or images."""
+    def inputs(self, values: Tensor, disturb: Disturb | None = None) -> tuple[Tensor, Tensor]:
+        """Teacher inputs of the model and tokens (B, L), of cached tokens or images.
+
+        Args:
+            disturb: of the token maps that the model reads; only of images.
+        """
+        quantizer = self.tokenizer.quantizer
         if values.is_floating_point():
-            maps = self.tokenizer.encode(values)
+            features = self.tokenizer.features(values)
+            maps, read = quantizer.encode_disturbed(features, disturb or (lambda tokens: tokens))
         else:
             parts = values.split(areas(self.model.scales), dim=1)  # K x (B, l)
             maps = [p.unflatten(1, s) for p, s in zip(parts, self.model.scales, strict=True)]
-        quantizer = self.tokenizer.quantizer
+            read = maps
         if isinstance(self.model, AR):
-            teacher_inputs = quantizer.lookup(maps[0]).flatten(2).transpose(1, 2)  # (B, L, C)
+            teacher_inputs = quantizer.lookup(read[0]).flatten(2).transpose(1, 2)  # (B, L, C)
         else:
-            teacher_inputs = quantizer.teacher_inputs(maps)
+            teacher_inputs = quantizer.teacher_inputs(read)
         return teacher_inputs, torch.cat([m.flatten(1) for m in maps], 1)
+
+    def disturb(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, h, w), of each image a share up to `disturb_tokens` replaced by any code.
+
+        So a model learns to mend the faults that drawing makes (Infinity, 2412.04431 Sec. 3.3).
+        """
+        most = self.config.disturb_tokens
+        if not most:
+            return tokens
+        share = most * torch.rand(len(tokens), 1, 1, device=tokens.device)
+        hit = torch.rand(tokens.shape, device=tokens.device) < share
+        return torch.where(hit, torch.randint_like(tokens, self.model.codes), tokens)
 
     def after_step(self, step: int, optimizer: Optimizer, accelerator: Accelerator) -> None:
         """Nothing is left to do."""

@@ -72,7 +72,7 @@ def test_precision_rounds_and_the_hash_is_of_what_is_stored(files, tmp_path, cap
     assert main(["convert", *files, str(out), "--precision", "float16"]) == 0
     stored = checkpoint.read_tensors(out / checkpoint.TOKENIZER)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    assert checkpoint.tokenizer_hash(stored) in capsys.readouterr().out
+    assert checkpoint.hash_weights(stored) in capsys.readouterr().out
 
 
 def test_a_checkpoint_is_replaced_and_nothing_else(files, refused, tmp_path):

@@ -1,0 +1,123 @@
+"""`nextscale evaluate`: the figures of a model, a tokenizer or finished images."""
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from nextscale.cli.inference import (
+    add_sampling_arguments,
+    check_writable,
+    load_model,
+    progress,
+    sampling_of,
+)
+from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
+from nextscale.config.evaluation import EvaluationConfig
+from nextscale.errors import UsageError
+
+NAMES = {  # of figures, in the order and the words of the paper's tables
+    "fid": "FID",
+    "rfid": "rFID",
+    "inception_score": "IS",
+    "precision": "precision",
+    "recall": "recall",
+    "kid": "KID",
+    "class_accuracy": "class accuracy",
+    "psnr": "PSNR, dB",
+    "psnr_of_mean_error": "PSNR of the mean error, dB",
+    "ssim": "SSIM",
+    "lpips": "LPIPS",
+    "perceptual_distance": "perceptual distance",
+    "floor_fid": "FID of real training images",
+    "tokenizer_rfid": "rFID of the tokenizer",
+    "images": "images",
+    "reference_images": "reference images",
+    "parameters": "parameters",
+    "steps": "steps",
+    "seconds_per_image": "seconds an image",
+}
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_config(parser)
+    what = "model to draw with (as `nextscale sample` takes it), or images: a folder, an .npz file"
+    parser.add_argument("what", type=str, help=what + ", fashion-mnist:test or fashion-mnist:train")
+    add_dataclass(parser, EvaluationConfig)
+    device = "as torch names it; auto takes an accelerator if there is one"
+    parser.add_argument("--device", type=str, default="auto", help=device)
+    add_sampling_arguments(parser)
+
+
+def run(options: Namespace) -> int:
+    """Judges what is named and writes its report."""
+    config = from_options(EvaluationConfig, options)
+    what = options.what
+    for file in filter(None, (config.json, config.npz, config.save_statistics)):
+        if Path(file).is_dir():
+            raise UsageError(f"{file} is a directory; give the name of a file")
+        check_writable(Path(file).parent, "file")
+    finished = are_images(what)
+    import torch
+    from accelerate import PartialState
+
+    from nextscale.evaluation.extractors import load_extractor
+    from nextscale.evaluation.report import (
+        Evaluation,
+        judge_images,
+        judge_model,
+        judge_tokenizer,
+    )
+
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    device = str(state.device) if options.device == "auto" else options.device
+    pipe = None if finished else load_model(what, device)
+    if not config.reference:
+        if pipe is None or pipe.config.data != "fashion-mnist":
+            raise UsageError("there is nothing to compare with; give --reference")
+        config = replace(config, reference=pipe.config.data)
+    extractor = load_extractor(config.extractor, device)
+
+    def show(doing: str, images: int) -> AbstractContextManager[Any]:
+        return progress(doing, images) if state.is_main_process else nullcontext(lambda _: None)
+
+    evaluation = Evaluation(config, extractor, state, show)
+    places = [config.json] if config.json else []
+    if pipe is None:
+        report = judge_images(evaluation, what)
+    elif config.reconstruct or pipe.maybe_model is None:
+        report = judge_tokenizer(evaluation, what, pipe)
+    else:
+        report = judge_model(evaluation, what, pipe, sampling_of(options, pipe))
+        places.append(str(Path(config.out) / "report.json"))
+    if state.is_main_process:
+        conclude(report, places)
+    return 0
+
+
+def are_images(what: str) -> bool:
+    """Whether this names finished images, not a model."""
+    path = Path(what)
+    folder = path.is_dir() and not (path / "config.json").is_file()
+    return folder or path.suffix == ".npz" or ":" in what
+
+
+def conclude(report: dict[str, Any], places: list[str]) -> None:
+    """Writes the report to files and prints its figures."""
+    from nextscale.files import write_text
+
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    for place in places:
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        write_text(place, text)
+    if report.get("note"):
+        tell(report["note"])
+    figures = report["figures"]
+    shown = {name: figures[key] for key, name in NAMES.items() if key in figures}
+    width = max(map(len, shown))
+    for name, value in shown.items():
+        print(f"{name:<{width}}  {f'{value:,}' if isinstance(value, int) else f'{value:.5g}'}")

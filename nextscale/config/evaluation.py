@@ -1,0 +1,70 @@
+"""How images are judged: against what, by which network, and which of them. No torch."""
+
+from dataclasses import dataclass
+
+from nextscale.errors import UsageError, check_range
+
+METRICS = ("fid", "is", "precision", "recall", "kid")
+LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """`nextscale evaluate`.
+
+    Attributes:
+        reference: real images: `fashion-mnist` (its test images), `fashion-mnist:train`, a folder,
+            an `.npz` file with `arr_0`, or stored statistics; empty takes the model's data set.
+        root: where a named data set lies; empty looks in the usual places, then downloads.
+        size: resize and centre-crop finished images to a square of so many pixels; 0 takes them as
+            they are.
+        extractor: network whose features are compared: `inception`, a bundled classifier, or a
+            directory of `nextscale train classifier`.
+        metrics: figures to compute, of fid, is, precision, recall, kid.
+        kid_subset: images of each of KID's subsets.
+        count: images to draw; papers take 50000.
+        seed: image i is drawn with seed + i.
+        batch: images drawn at once; a part of what shapes them, by rounding.
+        keep: share of the drawn images that is kept, those of which the classifier is surest.
+        classifier: for `keep`: a bundled one, a directory, or a torchvision model such as
+            resnet101; empty takes the extractor, if it is a classifier.
+        reconstruct: judge the tokenizer by its reconstructions of the reference.
+        perceptual: distance of reconstructions, as `perceptual_network` in training.
+        bounds: also the FID of as many real training images, and the tokenizer's, which no drawing
+            can be expected to pass; where the reference is a named data set.
+        out: directory of what is drawn; an evaluation that was stopped goes on there. Any number of
+            processes draws the same images, on a CPU if each has as many threads
+            (OMP_NUM_THREADS).
+        npz: also write the images for OpenAI's evaluator.
+        save_statistics: also store the images' features, to serve as a reference.
+        json: also write the report there.
+    """
+
+    reference: str = ""
+    root: str = ""
+    size: int = 0
+    extractor: str = "inception"
+    metrics: tuple[str, ...] = METRICS
+    kid_subset: int = 1000
+    count: int = 10000
+    seed: int = 0
+    batch: int = 250
+    keep: float = 1.0
+    classifier: str = ""
+    reconstruct: bool = False
+    perceptual: str = "lpips"
+    bounds: bool = True
+    out: str = "evaluation"
+    npz: str = ""
+    save_statistics: str = ""
+    json: str = ""
+
+    def __post_init__(self) -> None:
+        check_range(self, "size", 0)
+        check_range(self, "seed", 0, LARGEST_SEED)
+        check_range(self, "count batch", 1)
+        check_range(self, "kid_subset", 2)
+        check_range(self, "keep", 1e-6, 1)
+        unknown = [metric for metric in self.metrics if metric not in METRICS]
+        if unknown:
+            raise UsageError(f"unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")

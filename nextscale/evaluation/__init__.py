@@ -1,0 +1,1 @@
+"""How good images are, as the papers measure it: features, figures, reports."""

@@ -1,0 +1,98 @@
+"""Arrays of many images on the disk, made in fixed chunks of consecutive indices.
+
+A chunk is whole or not there, and belongs to one process; so an interrupted evaluation goes on
+where it was, and its arrays do not depend on the number of processes.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from numpy.typing import NDArray
+
+from nextscale.errors import UsageError
+from nextscale.files import read_json, replacing_file, write_text
+
+SETTINGS = "settings.json"
+Arrays = dict[str, NDArray]
+
+
+class Chunks:
+    """A folder of chunks.
+
+    Args:
+        folder: made if it is not there.
+        count: images in all.
+        size: images of a chunk.
+        settings: all that shapes the arrays, as JSON takes it.
+        state: accelerate's processes, which all build this together.
+
+    Raises:
+        UsageError: if the folder holds chunks of other settings, or something else.
+    """
+
+    def __init__(
+        self, folder: Path, count: int, size: int, settings: dict[str, Any], state: PartialState
+    ) -> None:
+        self.folder, self.count, self.size, self.state = folder, count, size, state
+        wanted = json.loads(json.dumps(settings | {"count": count, "chunk": size}))
+        with state.main_process_first():
+            self.claim(wanted)
+
+    def claim(self, wanted: dict[str, Any]) -> None:
+        """Checks that the folder is free or holds chunks of the same settings."""
+        folder = self.folder
+        if (folder / SETTINGS).exists():
+            found = read_json(folder / SETTINGS)
+            other = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+            if other:
+                told = "; ".join(f"{k} was {found.get(k)}, is {wanted.get(k)}" for k in other[:3])
+                raise UsageError(f"{folder} holds another evaluation ({told}); give another --out")
+            return
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} holds something else; give another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / SETTINGS, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n")
+
+    def fill(self, make: Callable[[range], Arrays], advance: Callable[[int], None]) -> None:
+        """Makes the chunks that are missing, each in the process whose turn it is.
+
+        Args:
+            make: arrays of some consecutive images, the first axis counting them.
+            advance: is told how many images have become ready, in all processes together.
+        """
+        state = self.state
+        for number, begin in enumerate(range(0, self.count, self.size)):
+            part = range(begin, min(begin + self.size, self.count))
+            mine = number % state.num_processes == state.process_index
+            if mine and not self.place(number).exists():
+                arrays = make(part)
+                with replacing_file(self.place(number)) as file:
+                    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+            advance(len(part))
+        state.wait_for_everyone()
+
+    def read(self, name: str) -> NDArray:
+        """One of the arrays, of all images."""
+        return np.concatenate([self.read_chunk(number, name) for number in range(len(self))])
+
+    def read_chunk(self, number: int, name: str) -> NDArray:
+        """One of the arrays, of a chunk. Raises UsageError if the chunk is damaged."""
+        try:
+            with np.load(self.place(number), allow_pickle=False) as arrays:
+                return arrays[name]
+        except Exception as error:  # a broken archive makes the reader raise almost anything
+            raise UsageError(
+                f"{self.place(number)} is damaged; remove it to have it made again"
+            ) from error
+
+    def __len__(self) -> int:
+        """Number of chunks."""
+        return -(-self.count // self.size)
+
+    def place(self, number: int) -> Path:
+        """File of a chunk."""
+        return self.folder / f"{number:06d}.npz"

@@ -1,0 +1,140 @@
+"""Images that are made to be judged: drawn by a transformer, or reconstructed by a tokenizer.
+
+Chunk by chunk, each image with its own seed; so they do not depend on the number of processes.
+"""
+
+import shutil
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nextscale import rejection
+from nextscale.evaluation.chunks import Arrays, Chunks
+from nextscale.evaluation.extractors import Extractor
+from nextscale.evaluation.features import see
+from nextscale.evaluation.images import Pixels
+from nextscale.files import replacing_file
+from nextscale.pipeline import Judge, Pipeline
+from nextscale.pixels import to_pixels, to_tensor
+from nextscale.sampling import generate, last_state
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Which images a pipeline draws, and which of them are kept.
+
+    Attributes:
+        pipe: with a transformer.
+        labels: that are wanted, one an image; the number of classes means none.
+        seed: image i is drawn with seed + i.
+        sampling: options of `sampling.generate`.
+        keep: share of the drawn images that is kept, the ones a judge is surest of.
+        judge: log-probabilities of the classes; None if all are kept.
+        drawn: labels of the images that are drawn.
+    """
+
+    pipe: Pipeline
+    labels: Sequence[int]
+    seed: int
+    sampling: dict[str, Any]
+    keep: float = 1.0
+    judge: Judge | None = None
+    drawn: Sequence[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        drawn = self.labels if self.keep == 1 else rejection.candidates(self.labels, self.keep)
+        object.__setattr__(self, "drawn", drawn)
+
+    def make(self, part: range, extractor: Extractor) -> Arrays:
+        """A chunk: pixels, their features, the judge's scores and the seconds that drawing took."""
+        device = self.pipe.device
+        labels = torch.tensor([self.drawn[i] for i in part], device=device)
+        begin = time.perf_counter()
+        seeds = [self.seed + i for i in part]
+        model, tokenizer = self.pipe.model, self.pipe.tokenizer
+        images = last_state(
+            generate(model, tokenizer, labels, seeds=seeds, **self.sampling)
+        ).image()
+        pixels = to_pixels(images)
+        seconds = time.perf_counter() - begin
+        arrays = {"pixels": pixels, **see(extractor, pixels)}
+        arrays["seconds"] = np.full(len(part), seconds / len(part))
+        if self.judge is not None:
+            own = rejection.own_class(self.judge(images), labels.tolist())
+            arrays["scores"] = np.array(own)
+        return arrays
+
+    def chosen(self, chunks: Chunks) -> NDArray[np.int64]:
+        """Which of the drawn images serve the wanted labels, in the order of these."""
+        if self.judge is None:
+            return np.arange(len(self.labels))
+        scores = chunks.read("scores").tolist()
+        return np.array(rejection.choose(scores, self.drawn, self.labels))
+
+
+@torch.inference_mode()
+def reconstruct(
+    pipe: Pipeline,
+    pixels: Pixels,
+    extractor: Extractor,
+    perceptual: nn.Module | None,
+) -> Arrays:
+    """A chunk: features of reconstructions of pixels, error and SSIM of each image, their distance.
+
+    Args:
+        perceptual: distance of two batches, a scalar that each image of the chunk is given; None
+            leaves it out.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    channels = pipe.tokenizer.config.image_channels
+    images = to_tensor(pixels, channels).to(pipe.device)
+    made = to_pixels(pipe.tokenizer.decode(pipe.tokenizer.encode(images)))
+    again = to_tensor(made, channels).to(pipe.device)
+    mse = (again - images).square().mean((1, 2, 3)).double()  # (B,)
+    ssim = structural_similarity_index_measure(again, images, data_range=2.0, reduction="none")
+    assert isinstance(ssim, Tensor)
+    arrays = {
+        **see(extractor, made),
+        "mse": mse.cpu().numpy(),
+        "ssim": ssim.double().flatten().cpu().numpy(),  # (B,)
+    }
+    if perceptual is not None:
+        arrays["perceptual"] = np.full(len(made), float(perceptual(again, images)))
+    return arrays
+
+
+def write_npz(chunks: Chunks, chosen: NDArray[np.int64], path: Path) -> None:
+    """Writes the chosen images as OpenAI's evaluator reads them: uint8 NHWC, RGB, `arr_0`.
+
+    One chunk is in memory at a time.
+    """
+    beside = path.with_name(f".{path.name}.npy")
+    first = chunks.read_chunk(0, "pixels")
+    shape = (len(chosen), *first.shape[1:3], 3)
+    try:
+        array = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
+        for number in range(len(chunks)):
+            begin = number * chunks.size
+            pixels = first if number == 0 else chunks.read_chunk(number, "pixels")
+            inside = (chosen >= begin) & (chosen < begin + len(pixels))
+            array[inside] = pixels[chosen[inside] - begin]  # grey is repeated for RGB
+        array.flush()
+        del array
+        with (
+            replacing_file(path) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+            beside.open("rb") as source,
+            archive.open("arr_0.npy", "w", force_zip64=True) as target,
+        ):
+            shutil.copyfileobj(source, target)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""Features of image sets: extracted once, kept in a cache, read from stored statistics."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from numpy.typing import NDArray
+
+from nextscale.errors import UsageError
+from nextscale.evaluation.chunks import Arrays, Chunks
+from nextscale.evaluation.extractors import Extractor
+from nextscale.evaluation.images import ImageSet, Pixels, digest, read_npz
+from nextscale.evaluation.metrics import Features, Statistics
+from nextscale.files import replacing_file
+from nextscale.scales import describe
+
+CHUNK = 250  # images seen at once; rounding may depend on it
+SHOWN = 16  # characters of a hash
+
+Advance = Callable[[int], None]
+
+
+def quiet(images: int) -> None:
+    """Tells nobody how many images are ready."""
+    del images
+
+
+def cache(settings: dict[str, str]) -> Path:
+    """Where features are kept that all these settings shape."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:SHOWN]
+    return Path(home).expanduser() / "nextscale/features" / name
+
+
+def see(extractor: Extractor, pixels: Pixels) -> Arrays:
+    """Features (B, F), logits (B, classes) and digests of pixels uint8 (B, H, W, channels)."""
+    channels, (height, width) = pixels.shape[3], pixels.shape[1:3]
+    if extractor.size is not None and extractor.size != (height, width):
+        raise UsageError(
+            f"the extractor takes images of {describe((extractor.size,))} pixels; these are "
+            f"{describe(((height, width),))}; give another --extractor"
+        )
+    tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # (B, channels, H, W)
+    if channels == 1:
+        tensor = tensor.expand(-1, extractor.channels, -1, -1)
+    elif extractor.channels == 1:
+        raise UsageError("the extractor takes grey images; these are in colour")
+    values, logits = extractor.extract(tensor.contiguous())
+    digests = np.array([list(digest(image)) for image in pixels], np.uint8)  # (B, 16)
+    return {"values": values.numpy(), "logits": logits.numpy(), "digests": digests}
+
+
+def gathered(chunks: Chunks, extractor: str, chosen: NDArray[np.int64] | None = None) -> Features:
+    """Features of all images of chunks, or of those chosen, ordered by their pixels."""
+    digests = chunks.read("digests")
+    chosen = np.arange(len(digests)) if chosen is None else chosen
+    order = chosen[np.lexsort(digests[chosen].T[::-1])]
+    return Features(extractor, chunks.read("values")[order], chunks.read("logits")[order])
+
+
+def features_of(
+    images: ImageSet, extractor: Extractor, state: PartialState, advance: Advance = quiet
+) -> Features:
+    """Features of finished images, from the cache or extracted and kept there.
+
+    Raises:
+        UsageError: if the extractor takes other images.
+    """
+    settings = {"images": images.identity, "extractor": extractor.identity}
+    chunks = Chunks(cache(settings), len(images), CHUNK, settings, state)
+    chunks.fill(lambda part: see(extractor, images.load(part.start, part.stop)), advance)
+    return gathered(chunks, extractor.identity)
+
+
+def write_statistics(features: Features, path: Path) -> None:
+    """Stores features with mean and covariance as an `.npz` file that serves as a reference."""
+    statistics = features.statistics()
+    with replacing_file(path) as file:
+        np.savez(
+            file,  # pyright: ignore[reportArgumentType]
+            extractor=np.array(features.extractor),
+            values=features.values,
+            logits=features.logits,
+            mu=statistics.mean,
+            sigma=statistics.covariance,
+        )
+
+
+def read_statistics(path: Path) -> Features | Statistics | None:
+    """What `write_statistics` stored, or the `mu` and `sigma` of a published file; None if neither.
+
+    Raises:
+        UsageError: if the file is damaged.
+    """
+    arrays = read_npz(path)
+    extractor = str(arrays["extractor"]()) if "extractor" in arrays else ""
+    if {"extractor", "values", "logits"} <= arrays.keys():
+        return Features(extractor, arrays["values"](), arrays["logits"]())
+    if {"mu", "sigma"} <= arrays.keys():
+        mean, covariance = (arrays[name]().astype(np.float64) for name in ("mu", "sigma"))
+        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+            raise UsageError(
+                f"{path} holds mu {mean.shape} and sigma {covariance.shape}; "
+                "(F,) and (F, F) are needed"
+            )
+        return Statistics(extractor, mean, covariance)
+    return None

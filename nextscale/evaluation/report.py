@@ -1,0 +1,277 @@
+"""Judges a model, a tokenizer or finished images; gives the figures and all that shaped them."""
+
+import math
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from nextscale.checkpoint import hash_weights
+from nextscale.classifiers import is_classifier, load_judge
+from nextscale.complexity import parameters
+from nextscale.config.evaluation import EvaluationConfig
+from nextscale.errors import UsageError
+from nextscale.evaluation.chunks import Chunks
+from nextscale.evaluation.drawing import Drawing, reconstruct, write_npz
+from nextscale.evaluation.extractors import Extractor
+from nextscale.evaluation.features import (
+    CHUNK,
+    Advance,
+    cache,
+    features_of,
+    gathered,
+    read_statistics,
+    write_statistics,
+)
+from nextscale.evaluation.images import ImageSet, open_raw
+from nextscale.evaluation.metrics import Features, Statistics, check_counts, compare
+from nextscale.pipeline import Pipeline
+from nextscale.scales import describe, length
+from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
+
+Report = dict[str, Any]
+Show = Callable[[str, int], AbstractContextManager[Advance]]  # what is done, on how many images
+Reference = ImageSet | Features | Statistics
+
+TRAINING_SPLIT = {
+    "fashion-mnist": "fashion-mnist:train",
+    "fashion-mnist:test": "fashion-mnist:train",
+}
+
+
+class Evaluation:
+    """What all kinds of evaluation share: reference, extractor, processes.
+
+    Args:
+        config: of the evaluation; its reference is named.
+        extractor: that sees all images.
+        state: accelerate's processes.
+        show: opens a progress bar.
+
+    Raises:
+        UsageError: if the reference cannot be had, or is another extractor's.
+    """
+
+    def __init__(
+        self, config: EvaluationConfig, extractor: Extractor, state: PartialState, show: Show
+    ) -> None:
+        self.config, self.extractor, self.state, self.show = config, extractor, state, show
+        self.reference = self.open_reference()
+
+    def open_reference(self) -> Reference:
+        """Real images, or what was stored of them."""
+        config = self.config
+        path = Path(config.reference)
+        if path.suffix == ".npz" and path.is_file():
+            stored = read_statistics(path)
+            if stored is not None:
+                if stored.extractor not in ("", self.extractor.identity):
+                    raise UsageError(
+                        f"{path} was made by the extractor {stored.extractor}; this one is "
+                        f"{self.extractor.identity}; give the extractor of the reference"
+                    )
+                return stored
+        return self.open_images(config.reference)
+
+    def open_images(self, name: str, limit: int = 0) -> ImageSet:
+        """Finished images as the extractor takes them."""
+        size = (self.config.size, self.config.size) if self.config.size else None
+        raw = open_raw(name, self.config.root)
+        return ImageSet(raw, name, self.extractor.channels, size, limit)
+
+    def features(self, images: ImageSet, what: str) -> Features:
+        """Features of finished images, cached."""
+        with self.show(what, len(images)) as advance:
+            return features_of(images, self.extractor, self.state, advance)
+
+    def seen_reference(self) -> Features | Statistics:
+        """The reference as figures take it."""
+        if isinstance(self.reference, ImageSet):
+            return self.features(self.reference, "reference")
+        return self.reference
+
+    def check_count(self, count: int) -> None:
+        """Raises UsageError if so many images are too few, before any is made."""
+        check_counts(count, "images", self.config.metrics, self.config.kid_subset)
+
+    def compare(self, images: Features, reference: Features | Statistics) -> dict[str, Any]:
+        """Figures of images; main process only."""
+        config = self.config
+        found: dict[str, Any] = compare(images, reference, config.metrics, config.kid_subset)
+        found["images"] = len(images)
+        if isinstance(reference, Features):
+            found["reference_images"] = len(reference)
+        if config.save_statistics and self.state.is_main_process:
+            write_statistics(images, Path(config.save_statistics))
+        return found
+
+    def bounds(
+        self, tokenizer: Pipeline | None, reference: Features | Statistics
+    ) -> dict[str, Any]:
+        """FID of as many real training images as the reference has, and of reconstructions."""
+        config, found = self.config, {}
+        wanted = config.bounds and "fid" in config.metrics and config.reference in TRAINING_SPLIT
+        if not wanted or not isinstance(self.reference, ImageSet):
+            return found
+        training = self.open_images(TRAINING_SPLIT[config.reference], len(self.reference))
+        features = self.features(training, "training images")
+        found["floor_fid"] = compare(features, reference, ("fid",))["fid"]
+        if tokenizer is not None:
+            chunks = self.reconstructions(tokenizer, None)
+            seen = gathered(chunks, self.extractor.identity)
+            found["tokenizer_rfid"] = compare(seen, reference, ("fid",))["fid"]
+        return found
+
+    def reconstructions(self, pipe: Pipeline, perceptual: torch.nn.Module | None) -> Chunks:
+        """What `drawing.reconstruct` tells of the reference's images, cached."""
+        images = self.reference
+        if not isinstance(images, ImageSet):
+            raise UsageError("reconstructions need images; the reference is stored statistics")
+        if images.size != pipe.tokenizer.config.image_size:
+            raise UsageError(
+                f"the reference has images of {describe((images.size,))} pixels, the tokenizer "
+                f"takes {describe((pipe.tokenizer.config.image_size,))}; give --size"
+            )
+        settings = {
+            "tokenizer": hash_weights(pipe.tokenizer.state_dict()),
+            "scales": describe(pipe.tokenizer.config.scales),
+            "images": images.identity,
+            "extractor": self.extractor.identity,
+            "perceptual": "" if perceptual is None else self.config.perceptual,
+        }
+        chunks = Chunks(cache(settings), len(images), CHUNK, settings, self.state)
+        with self.show("reconstructing", len(images)) as advance:
+            chunks.fill(
+                lambda part: reconstruct(
+                    pipe, images.load(part.start, part.stop), self.extractor, perceptual
+                ),
+                advance,
+            )
+        return chunks
+
+    def report(self, figures: dict[str, Any], **shaped: Any) -> Report:
+        """Figures and all that shaped them, as JSON takes it."""
+        config, reference = self.config, self.reference
+        identity = reference.identity if isinstance(reference, ImageSet) else "stored statistics"
+        return {
+            "figures": figures,
+            **shaped,
+            "reference": {"name": config.reference, "identity": identity, "size": config.size},
+            "extractor": self.extractor.identity,
+            "kid_subset": config.kid_subset,
+            "processes": self.state.num_processes,
+            "processor": platform.processor() or platform.machine(),
+            "date": datetime.now(UTC).date().isoformat(),
+            "versions": {name: metadata.version(name) for name in ("nextscale", "torch")},
+        }
+
+
+def judge_model(run: Evaluation, name: str, pipe: Pipeline, sampling: dict[str, Any]) -> Report:
+    """Draws images of all classes in turn and judges them.
+
+    Args:
+        run: reference, extractor, processes.
+        name: of the model, for the report.
+        pipe: the model.
+        sampling: options of `sampling.generate`.
+
+    Raises:
+        UsageError: if there are too few images, or extractor, classifier and model do not fit.
+    """
+    config, extractor = run.config, run.extractor
+    classes = pipe.model.config.classes
+    if config.count < classes:
+        raise UsageError(
+            f"--count {config.count} leaves some of the {classes} classes without a sample; give "
+            f"at least {classes}"
+        )
+    run.check_count(config.count)
+    classifier = config.classifier or (config.extractor if is_classifier(config.extractor) else "")
+    if config.keep < 1 and not classifier:
+        raise UsageError("--keep needs a classifier; give --classifier")
+    judge = load_judge(classifier, pipe) if config.keep < 1 else None
+    labels = [i % max(1, classes) for i in range(config.count)]
+    drawing = Drawing(pipe, labels, config.seed, sampling, config.keep, judge)
+    settings = {
+        "model": name,
+        "tokenizer": hash_weights(pipe.tokenizer.state_dict()),
+        "transformer": hash_weights(pipe.model.state_dict()),
+        "sampling": sampling,
+        "wanted": config.count,
+        "seed": config.seed,
+        "keep": config.keep,
+        "classifier": classifier if judge else "",
+        "extractor": extractor.identity,
+        "device": run.state.device.type,
+        "threads": torch.get_num_threads(),  # on a CPU, rounding depends on it
+    }
+    chunks = Chunks(Path(config.out), len(drawing.drawn), config.batch, settings, run.state)
+    with run.show("drawing", len(drawing.drawn)) as advance:
+        chunks.fill(lambda part: drawing.make(part, extractor), advance)
+    chosen = drawing.chosen(chunks)
+    reference = run.seen_reference()
+    figures = run.compare(gathered(chunks, extractor.identity, chosen), reference)
+    if classes and extractor.labels == pipe.config.labels:
+        right = chunks.read("logits")[chosen].argmax(1) == labels
+        figures["class_accuracy"] = float(right.mean())
+    figures |= {
+        "steps": steps_of(pipe),
+        "seconds_per_image": float(chunks.read("seconds").sum() / len(chosen)),
+        "parameters": parameters(pipe.model),
+    }
+    figures |= run.bounds(pipe, reference)
+    if config.npz and run.state.is_main_process:
+        write_npz(chunks, chosen, Path(config.npz))
+    return run.report(figures, **settings)
+
+
+def steps_of(pipe: Pipeline) -> int:
+    """Sequential passes of the transformer that an image takes."""
+    scales = pipe.tokenizer.config.scales
+    return len(scales) if pipe.model.config.order == "scales" else length(scales)
+
+
+def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
+    """Reconstructs the reference's images and judges them: rFID, PSNR, SSIM, LPIPS.
+
+    LPIPS is left out, and the report says so, where its weights cannot be had.
+    """
+    figures: dict[str, Any] = {}
+    perceptual, note = None, ""
+    try:
+        perceptual = perceptual_distance(run.config.perceptual).to(pipe.device)
+    except PerceptualUnavailable as error:
+        note = str(error)
+    chunks = run.reconstructions(pipe, perceptual)
+    seen = gathered(chunks, run.extractor.identity)
+    reference = run.seen_reference()
+    compared = run.compare(seen, reference)
+    figures |= {("rfid" if key == "fid" else key): value for key, value in compared.items()}
+    mse = chunks.read("mse")
+    figures["psnr"] = float((10 * torch.log10(4 / torch.from_numpy(mse).clamp(min=1e-12))).mean())
+    figures["psnr_of_mean_error"] = 10 * math.log10(4 / max(mse.mean(), 1e-12))
+    figures["ssim"] = float(chunks.read("ssim").mean())
+    if perceptual is not None:
+        distance = "lpips" if run.config.perceptual == "lpips" else "perceptual_distance"
+        figures[distance] = float(chunks.read("perceptual").mean())
+    figures |= {"parameters": parameters(pipe.tokenizer), **run.bounds(None, reference)}
+    hashed = hash_weights(pipe.tokenizer.state_dict())
+    return run.report(
+        figures, model=name, tokenizer=hashed, perceptual=run.config.perceptual, note=note
+    )
+
+
+def judge_images(run: Evaluation, name: str) -> Report:
+    """Judges finished images of a folder, an array or a split."""
+    images = run.open_images(name)
+    run.check_count(len(images))
+    seen = run.features(images, "images")
+    reference = run.seen_reference()
+    figures = run.compare(seen, reference) | run.bounds(None, reference)
+    return run.report(figures, images={"name": name, "identity": images.identity})
