@@ -10,6 +10,7 @@ import os
 import pickle
 import platform
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -262,7 +263,8 @@ def read_pickle(path: PathLike) -> dict[str, Any]:
     with path.open("rb") as file:
         mapped = file.read(4) == b"PK\x03\x04"  # torch's zip format; the one before it cannot be
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings(action="ignore"):  # of what is then refused anyway
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a broken stream makes the reader raise almost anything
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and wanted:

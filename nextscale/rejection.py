@@ -56,5 +56,10 @@ def own_class(log_probabilities: Tensor, labels: Sequence[int]) -> list[float]:
     Args:
         log_probabilities: (B, classes).
         labels: (B,).
+
+    Raises:
+        UsageError: at a label that means no class.
     """
+    if max(labels) >= log_probabilities.shape[1]:
+        raise UsageError("an image without a class cannot be judged; give labels, or keep all")
     return log_probabilities[torch.arange(len(labels)), torch.tensor(labels)].tolist()

@@ -137,3 +137,20 @@ def test_a_pipeline_moves_as_a_whole(pipe):
     assert pipe.to("cpu") is pipe
     assert pipe.device.type == "cpu"
     assert repr(pipe) == "Pipeline(depth 2, width 16, scales 1 2 4)"
+
+
+def test_of_the_drawn_pictures_the_surest_are_kept(pipe):
+    def brightness(images):
+        bright = images.mean((1, 2, 3))
+        return torch.stack([bright, -bright, bright], 1)  # class 1 likes the dark
+
+    drawn = pixels(pipe.sample([0, 0, 0, 0, 1, 1], seed=4)).astype(int)
+    kept = pixels(pipe.sample([1, 0, 0], seed=4, keep=0.5, judge=brightness)).astype(int)
+    mean = drawn.mean((1, 2))
+    brightest = np.argsort(-mean[:4])[:2]
+    darkest = 4 + np.argmin(mean[4:])
+    assert np.abs(kept - drawn[[darkest, *brightest]]).max() <= 1
+    with pytest.raises(UsageError, match=r"keep is 0.5; below 1 it needs a judge"):
+        pipe.sample([0], keep=0.5)
+    with pytest.raises(UsageError, match=r"keep is 1.0; below 1 it needs a judge, else none"):
+        pipe.sample([0], judge=brightness)

@@ -30,3 +30,5 @@ def test_the_surest_of_each_class_serve_the_wanted_labels() -> None:
 def test_own_class() -> None:
     table = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]])
     assert own_class(table, [1, 0]) == [-2.0, -3.0]
+    with pytest.raises(UsageError, match="without a class cannot be judged"):
+        own_class(table, [0, 2])

@@ -11,9 +11,9 @@ from jsonargparse import Namespace
 from nextscale.cli.inference import (
     add_sampling_arguments,
     check_writable,
+    given_sampling,
     load_model,
     progress,
-    sampling_of,
 )
 from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.config.evaluation import EvaluationConfig
@@ -61,7 +61,7 @@ def run(options: Namespace) -> int:
         if Path(file).is_dir():
             raise UsageError(f"{file} is a directory; give the name of a file")
         check_writable(Path(file).parent, "file")
-    finished = are_images(what)
+    given, finished = given_sampling(options), are_images(what)
     import torch
     from accelerate import PartialState
 
@@ -92,7 +92,7 @@ def run(options: Namespace) -> int:
     elif config.reconstruct or pipe.maybe_model is None:
         report = judge_tokenizer(evaluation, what, pipe)
     else:
-        report = judge_model(evaluation, what, pipe, sampling_of(options, pipe))
+        report = judge_model(evaluation, what, pipe, {**vars(pipe.config.sampling), **given})
         places.append(str(Path(config.out) / "report.json"))
     if state.is_main_process:
         conclude(report, places)

@@ -1,15 +1,16 @@
 """What the commands share that run a finished model: its options, its loading, and their output."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
 from jsonargparse import ActionYesNo, Namespace
 
 from nextscale.cli.options import Parser, add_config
+from nextscale.config.model import SamplingConfig
 from nextscale.errors import UsageError
 from nextscale.files import replacing_file
 
@@ -70,10 +71,15 @@ def judge_of(options: Namespace, pipe: "Pipeline") -> "Judge | None":
     return load_judge(options.classifier, pipe)
 
 
-def sampling_of(options: Namespace, pipe: "Pipeline") -> dict[str, Any]:
-    """Options of `sampling.generate`: those given, else the model's."""
+def given_sampling(options: Namespace) -> dict[str, Any]:
+    """Options of `sampling.generate` that stand on the line; the model's go for the rest.
+
+    Raises:
+        UsageError: if one is out of its range.
+    """
     given = {name: options[name] for name in SAMPLING if options[name] is not None}
-    return {**vars(pipe.config.sampling), **given}
+    SamplingConfig(**given)
+    return given
 
 
 def check_at_least(least: int, **values: int | None) -> None:
@@ -112,8 +118,12 @@ def check_writable(directory: Path, what: str) -> None:
         present = present.parent
     if not present.is_dir():
         raise UsageError(f"{present} is a file; give another {what}")
-    if not os.access(present, os.W_OK):
-        raise UsageError(f"{present} cannot be written to; give another {what}")
+    try:
+        TemporaryDirectory(dir=present).cleanup()
+    except OSError as error:
+        raise UsageError(
+            f"{present} cannot be written to ({error.strerror}); give another {what}"
+        ) from error
 
 
 class Output:

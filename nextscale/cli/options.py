@@ -62,8 +62,6 @@ class Parser(ArgumentParser):
         except ArgumentError as error:
             message = explain(str(error))
             raise UsageError(f"{message}; `{self.prog} --help` tells the options") from None
-        except UnicodeDecodeError as error:
-            raise UsageError(f"a configuration file is not text in UTF-8 ({error})") from error
         except SystemExit as stop:
             raise Stop(int(stop.code or 0)) from None
 
@@ -72,8 +70,8 @@ class Parser(ArgumentParser):
 
         A preset on the line goes before one in a file.
         """
-        given = [preset_in(file) for file in values_of("--config", words)]
-        for name in [*filter(None, given), *values_of("--preset", words)]:
+        given = [read_options(file).get("preset") for file in values_of("--config", words)]
+        for name in [*map(str, filter(None, given)), *values_of("--preset", words)]:
             if name not in self.presets:
                 known = ", ".join(self.presets)
                 raise UsageError(f"unknown preset {name!r}; known: {known}")
@@ -90,15 +88,25 @@ def values_of(option: str, words: Sequence[str]) -> list[str]:
     return found
 
 
-def preset_in(file: str) -> str:
-    """The preset that a YAML file names, or none; what cannot be read is told by the parser."""
+def read_options(file: str) -> dict[str, Any]:
+    """The options in a YAML file; a file that is not there is told of by the parser.
+
+    Raises:
+        UsageError: if it holds something else.
+    """
     import yaml
 
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return ""
-    return str(values.get("preset") or "") if isinstance(values, dict) else ""
+    except OSError:
+        return {}
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
+        raise UsageError(f"{file} is no YAML file ({reason})") from error
+    if not isinstance(values, dict):
+        held = "nothing" if values is None else repr(values)
+        raise UsageError(f"{file} holds {held}; a table of options is needed, as in recipes/")
+    return values
 
 
 def parser_for(name: str, what: str) -> Parser:

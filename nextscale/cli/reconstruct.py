@@ -71,7 +71,8 @@ def run(options: Namespace) -> int:
     for name, loss in zip(names, losses, strict=True):
         print(f"{name:<{width}}  {loss:.2f} dB")
     mean = sum(losses) / len(losses)
-    print(f"{len(names)} pictures, mean PSNR {mean:.2f} dB; see {output.directory}")
+    count = f"{len(names)} picture{'s' * (len(names) > 1)}"
+    print(f"{count}, mean PSNR {mean:.2f} dB; see {output.directory}")
     return 0
 
 

@@ -15,10 +15,10 @@ from nextscale.cli.inference import (
     add_running_arguments,
     add_sampling_arguments,
     check_at_least,
+    given_sampling,
     judge_of,
     load_model,
     progress,
-    sampling_of,
 )
 from nextscale.cli.options import Parser, tell
 from nextscale.config.evaluation import LARGEST_SEED
@@ -61,10 +61,10 @@ def run(options: Namespace) -> int:
 
     check_at_least(1, count=options.count, batch=options.batch, grid_columns=options.grid_columns)
     check_at_least(0, seed=options.seed)
-    output = Output(options.out)
+    given, output = given_sampling(options), Output(options.out)
     pipe = load_model(options.model, options.device)
     labels = choose_labels(pipe, options.labels, options.count, options.seed)
-    sampling = sampling_of(options, pipe)
+    sampling = {**vars(pipe.config.sampling), **given}
     names = [file_name(pipe.config, i, label) for i, label in enumerate(labels)]
     judge = judge_of(options, pipe)
     if judge is not None and options.grow:

@@ -1,6 +1,6 @@
 """What a source of images offers to training, and the loader that reads it in batches."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nextscale.data.order import Part, Samples
+from nextscale.errors import UsageError
 
 
 @dataclass
@@ -47,22 +48,53 @@ class Source(Protocol):
         ...
 
 
-class _Parts(Dataset[Batch]):
+class _Parts(Dataset[Batch | UsageError]):
     def __init__(self, source: Source) -> None:
         self.source = source
 
-    def __getitem__(self, part: Part) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
-        values, labels, skipped = self.source.load(part.epoch, part.samples)
+    def __getitem__(self, part: Part) -> Batch | UsageError:  # pyright: ignore[reportIncompatibleMethodOverride]
+        try:
+            values, labels, skipped = self.source.load(part.epoch, part.samples)
+        except UsageError as error:  # as a value: the loader would wrap it in its traceback
+            return error
         return Batch(values, labels, part, skipped)
 
 
-def batches(source: Source, parts: Iterable[Part], workers: int, pin: bool) -> DataLoader[Batch]:
-    """Reads parts in their order; with workers, whole batches are read ahead in processes."""
-    return DataLoader(
+def batches(
+    source: Source,
+    parts: Iterable[Part],
+    workers: int = 0,
+    pin: bool = False,
+    prepare: Callable[[int], None] | None = None,
+) -> Iterator[Batch]:
+    """Reads parts in their order; with workers, whole batches are read ahead in processes.
+
+    Args:
+        workers: reading processes.
+        pin: whether batches go to a GPU.
+        prepare: called in each reading process with its number.
+
+    Raises:
+        UsageError: as the source, or if a reading process was killed.
+    """
+    loader = DataLoader(
         _Parts(source),
         batch_size=None,
         sampler=parts,
         num_workers=workers,
         pin_memory=pin,
+        worker_init_fn=prepare,
         multiprocessing_context="forkserver" if workers else None,
     )
+    try:
+        for batch in loader:
+            if isinstance(batch, UsageError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UsageError(
+            "a process that reads images was killed, most likely because memory ran out; give a "
+            "smaller --batch-size, a smaller network, or fewer --data.workers"
+        ) from error

@@ -208,7 +208,7 @@ def judge_model(run: Evaluation, name: str, pipe: Pipeline, sampling: dict[str, 
         "keep": config.keep,
         "classifier": classifier if judge else "",
         "extractor": extractor.identity,
-        "device": run.state.device.type,
+        "device": pipe.device.type,
         "threads": torch.get_num_threads(),  # on a CPU, rounding depends on it
     }
     chunks = Chunks(Path(config.out), len(drawing.drawn), config.batch, settings, run.state)

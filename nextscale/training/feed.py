@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Iterator
 
 from accelerate import Accelerator, DistributedType
-from torch.utils.data import DataLoader
 
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source, batches
 from nextscale.data.order import Part, steps_in_epoch, training_parts, validation_parts
-from nextscale.errors import UsageError
-from nextscale.training.interruption import ignore_interrupt
+from nextscale.training.interruption import attend_to
 
 
 class Feed:
@@ -41,11 +39,7 @@ class Feed:
         self.skipped = 0
 
     def training_batches(self, first: int, last: int) -> Iterator[Batch]:
-        """This process's micro-batches of the steps from `first` to before `last`.
-
-        Raises:
-            UsageError: if a reading process was killed.
-        """
+        """This process's micro-batches of the steps from `first` to before `last`."""
         parts = training_parts(
             self.config.seed,
             len(self.training),
@@ -56,11 +50,10 @@ class Feed:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        stream = iter(self.reader(self.training, parts))
-        while (batch := next_batch(stream)) is not None:
+        for batch in self.reader(self.training, parts):
             yield self.on_device(batch)
 
-    def validation_batches(self) -> DataLoader[Batch]:
+    def validation_batches(self) -> Iterator[Batch]:
         """This process's part of the images that a validation looks at."""
         config, world = self.config, self.accelerator.num_processes
         count = self.validation_count
@@ -74,15 +67,16 @@ class Feed:
     def first(self, count: int) -> Batch:
         """The first validation images, at most `count`, read here and not on the device."""
         parts = validation_parts(min(count, self.validation_count), count, 0, 1)
-        return next(iter(batches(self.validation, parts, 0, False)))
+        return next(batches(self.validation, parts))
 
-    def reader(self, source: Source, parts: Iterable[Part]) -> DataLoader[Batch]:
-        """Reads parts ahead; its processes leave Ctrl-C to this one, which saves first."""
+    def reader(self, source: Source, parts: Iterable[Part]) -> Iterator[Batch]:
+        """Reads parts ahead, in processes that end with this one.
+
+        Raises:
+            UsageError: if a file cannot be read and may not be skipped, or a process was killed.
+        """
         workers = self.config.data.workers if self.training.reads_files else 0
-        pin = self.accelerator.device.type == "cuda"
-        loader = batches(source, parts, workers, pin)
-        loader.worker_init_fn = ignore_interrupt
-        return loader
+        return batches(source, parts, workers, self.accelerator.device.type == "cuda", attend_to)
 
     def on_device(self, batch: Batch) -> Batch:
         """The batch's tensors on this process's device; counts skipped files."""
@@ -95,20 +89,3 @@ class Feed:
     def validation_count(self) -> int:
         """Images that a validation looks at."""
         return min(self.config.validation_images or len(self.validation), len(self.validation))
-
-
-def next_batch(stream: Iterator[Batch]) -> Batch | None:
-    """The stream's next batch, None at its end.
-
-    Raises:
-        UsageError: if a reading process was killed.
-    """
-    try:
-        return next(stream, None)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UsageError(
-            "a process that reads images was killed, most likely because memory ran out; give a "
-            "smaller --batch-size, a smaller network, or fewer --data.workers"
-        ) from error

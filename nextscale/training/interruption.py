@@ -1,6 +1,9 @@
 """Signals that ask a training to stop: it finishes its step and saves first."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,7 +33,20 @@ def interruptible() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def ignore_interrupt(worker: int) -> None:
-    """Makes a reading process deaf to the Ctrl-C that a terminal sends to all of a run."""
+def attend_to(worker: int) -> None:
+    """Ties a reading process to its run: it leaves signals to the run, and ends when that ends.
+
+    A terminal or a scheduler sends signals to all processes of a run, which still needs its readers
+    to save; and a reader, whose parent is multiprocessing's server, would outlive a killed run.
+    """
     del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    run = multiprocessing.parent_process()
+    assert run is not None
+
+    def end_with_run() -> None:
+        run.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_run, daemon=True).start()

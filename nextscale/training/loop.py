@@ -67,6 +67,7 @@ class Run:
         self.directory = RunDirectory(Path(config.out), accelerator.is_main_process)
         self.best = {"step": -1, "value": math.inf}
         self.monitor = Monitor(accelerator, self.directory, config.batch_size, self.steps_in_epoch)
+        self.told_of_skipped = False
         self.first_bad = torch.full((), math.inf, device=accelerator.device)  # step
 
     def train(self) -> Path:
@@ -87,6 +88,7 @@ class Run:
     def run(self) -> Path:
         """What `train` does, in its order."""
         config, accelerator = self.config, self.accelerator
+        self.directory.check(self.stage.command, config)  # before anything takes long
         objective = self.stage.build(self.steps, accelerator)
         found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
         if config.resume and found is None:
@@ -184,7 +186,15 @@ class Run:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             **self.stage.figures(self.accelerator),
         }
-        return figures | ({"skipped_files": self.feed.skipped} if self.feed.skipped else {})
+        if not self.feed.skipped:
+            return figures
+        if not self.told_of_skipped:
+            self.told_of_skipped = True
+            print(
+                f"{self.feed.skipped} files could not be read so far; their neighbours stand for "
+                "them, the log counts them, and --data.strict names the first"
+            )
+        return {**figures, "skipped_files": self.feed.skipped}
 
     def keep(self, step: int) -> None:
         """Validates and saves if this step is the time."""

@@ -113,8 +113,9 @@ def test_what_is_wrong_is_told_in_one_line(line: str, told: str, parser: Parser)
     [
         ("rates: 3\n", "rates"),
         ("rate: much\n", "rate"),
-        ("rate: [\n", "config"),
-        ("- 1\n", "config"),
+        ("rate: [\n", r"run\.yaml is no YAML file"),
+        ("- 1\n", r"run\.yaml holds \[1\]; a table of options is needed"),
+        ("", r"run\.yaml holds nothing; a table"),
     ],
 )
 def test_a_wrong_file_is_told_in_one_line(
@@ -207,7 +208,7 @@ def test_a_preset_may_stand_in_a_file_and_the_line_goes_before_it(tmp_path: Path
         ("inner: [1]", "inner|a table"),
         ("rates: 1", "rates"),
         ("{", "parsing"),
-        ("rate: 1\x00\udcff", "UTF-8"),
+        ("rate: 1\x00\udcff", "utf-8"),
     ],
 )
 def test_a_file_of_the_wrong_kind_is_one_line(parser: Parser, text: str, told: str, tmp_path: Path):

@@ -205,6 +205,23 @@ def test_names_of_files_are_safe(make_model, pipe, tmp_path):
     assert names(out)[:3] == ["0000-T-shirt-top.png", "0001-1.png", f"0002-{'ü' * 40}.png"]
 
 
+def test_the_surest_images_are_kept(draw, saved, monkeypatch):
+    def dark(name, pipe):
+        return lambda images: -images.mean((1, 2, 3))[:, None].expand(-1, 3)
+
+    monkeypatch.setattr("nextscale.classifiers.load_judge", dark)
+    kept = draw("--count", 3, "--keep", 0.5, "--classifier", "dark", out="kept")
+    every = draw("--labels", 0, 0, 1, 1, 2, 2, "--count", 6, out="every")
+    record = read_record(kept)
+    assert (record["keep"], record["classifier"]) == (0.5, "dark")
+    drawn = [pixels(every / entry["file"]) for entry in read_record(every)["images"]]
+    for i, entry in enumerate(record["images"]):
+        pair = drawn[2 * i : 2 * i + 2]
+        darkest = min((0, 1), key=lambda j: pair[j].mean())
+        assert entry["seed"] == 2 * i + darkest
+        assert np.abs(pixels(kept / entry["file"]) - pair[darkest]).max() <= 1
+
+
 def test_other_files_stay_and_those_of_the_same_name_are_replaced(draw, tmp_path):
     out = tmp_path / "drawn"
     out.mkdir()
@@ -239,6 +256,14 @@ def test_bad_input_is_one_line_and_writes_nothing(refused, saved, tmp_path, word
     out = tmp_path / "out"
     assert said in refused("sample", saved, "--out", out, *words)
     assert not out.exists()
+
+
+def test_keeping_without_a_judge_is_refused(refused, saved):
+    assert "--keep needs a classifier" in refused("sample", saved, "--keep", 0.5)
+    judged = ("sample", saved, "--keep", 0.5, "--classifier", "nobody")
+    assert "unknown classifier 'nobody'" in refused(*judged)
+    said = refused("sample", saved, "--keep", 0.5, "--classifier", "fashion-mnist")
+    assert "judges images of 1 channels and 28 pixels; the model draws 1 and 8" in said
 
 
 def test_bad_models_are_refused(refused, tokenizer, saved, tmp_path):

@@ -189,3 +189,18 @@ def test_mixed_precision_does_not_reach_the_quantizer(quantizer, features_of):
         mixed = quantizer(features)
     assert mixed.output.dtype == torch.float32
     assert torch.equal(mixed.output, plain.output)
+
+
+def test_finer_scales_mend_what_is_disturbed(quantizer, features_of):
+    features = features_of(quantizer)
+
+    def first_code(tokens):
+        return torch.zeros_like(tokens) if tokens.shape[1] == 1 else tokens  # only at 1x1
+
+    tokens, placed = quantizer.encode_disturbed(features, first_code)
+    assert torch.equal(tokens[0], quantizer.encode(features)[0])
+    assert not placed[0].any()
+    assert all(torch.equal(a, b) for a, b in zip(tokens[1:], placed[1:], strict=True))
+    left = features - quantizer.accumulated_maps(placed[:1])[0]  # what scale 2 has to code
+    expected = quantizer.nearest(quantizer.shrink(left, quantizer.scales[1]))
+    assert torch.equal(tokens[1], expected)

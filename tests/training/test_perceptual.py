@@ -68,7 +68,7 @@ def test_names_are_taken_once(name: str) -> None:
 
 def test_unknown_name_tells_the_known_ones() -> None:
     register("edges", Edges)
-    with pytest.raises(UsageError, match="unknown perceptual network 'vgg'; known: lpips, edges"):
+    with pytest.raises(UsageError, match="known: lpips, fashion-mnist, edges"):
         perceptual_distance("vgg")
 
 
@@ -131,3 +131,13 @@ def test_a_run_with_a_registered_network_logs_its_term(pictures: Path, tmp_path:
     words += ["--max-steps", 1, "--log-every", 1]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
     assert runs.log(tmp_path / "run")[0]["perceptual"] > 0
+
+
+def test_the_bundled_classifier_is_a_perceptual_network() -> None:
+    distance = perceptual_distance("fashion-mnist")
+    images = torch.rand(2, 1, 28, 28) * 2 - 1
+    assert float(distance(images, images)) == pytest.approx(0, abs=1e-8)
+    near, far = images + 0.05, images.flip(-1)
+    assert 0 < float(distance(images, near)) < float(distance(images, far))
+    with pytest.raises(UsageError, match="registered already"):
+        register("fashion-mnist", lambda: distance)

@@ -15,6 +15,7 @@ from nextscale.config.model import ModelConfig
 from nextscale.config.run import VarTraining
 from nextscale.data.images import Batch
 from nextscale.data.order import Part, uniforms
+from nextscale.errors import UsageError
 from nextscale.models.var import VAR
 from nextscale.pipeline import Pipeline
 from nextscale.scales import spans
@@ -79,6 +80,25 @@ def test_images_and_their_tokens_train_alike(stage: VarStage, images: Tensor) ->
     for ours, theirs in zip(from_images, from_tokens, strict=True):
         assert torch.equal(ours, theirs)
     assert not any(value.requires_grad for value in from_images)
+
+
+def test_disturbed_tokens_are_read_and_mended(make_tokenizer, make_model, images: Tensor) -> None:
+    tokenizer: Tokenizer = make_tokenizer()
+    pipe = Pipeline(tokenizer, None, ModelConfig(tokenizer.config))
+    config = VarTraining(disturb_tokens=0.9, cache_tokens=0, label_drop=0.0)
+    stage = VarStage(config, ("a", "b", "c"), pipe, make_model(tokenizer))
+    ear = Ear(stage.build(10, Accelerator(cpu=True)))
+    torch.manual_seed(1)
+    stage.step(ear, batch_of(images), 0)
+    clean_inputs, clean = stage.inputs(images)
+    assert torch.equal(ear.tokens[:, 0], clean[:, 0])  # nothing comes before the first scale
+    assert not torch.equal(ear.tokens, clean)
+    assert not torch.allclose(ear.teacher_inputs, clean_inputs)
+    torch.manual_seed(1)
+    shares = (stage.disturb(torch.zeros(2000, 4, 4, dtype=torch.long)) != 0).float().mean()
+    assert float(shares) == pytest.approx(0.45 * 15 / 16, abs=0.02)  # a code may replace itself
+    with pytest.raises(UsageError, match="give --cache-tokens 0 and a next-scale model"):
+        VarTraining(disturb_tokens=0.1)
 
 
 def test_labels_are_dropped_by_seed_epoch_and_sample(stage: VarStage, images: Tensor) -> None:
