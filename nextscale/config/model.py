@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from nextscale.errors import UsageError, check_range
-from nextscale.scales import Scale, Scales, describe, parse_scales
+from nextscale.scales import Scale, Scales, parse_scales
 
 T = TypeVar("T")
 
@@ -296,12 +296,3 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"configuration of {where} cannot be read: {error}") from error
-
-
-def check_ends_at(scales: Scales, feature: Scale) -> None:
-    """Raises UsageError unless the finest scale is the feature map's size."""
-    if scales[-1] != feature:
-        raise UsageError(
-            f"scales {describe(scales)} end at {describe(scales[-1:])}, but images of this size "
-            f"give a feature map of {describe((feature,))}; end the scales there"
-        )

@@ -23,6 +23,8 @@ class DataConfig:
         path: `fashion-mnist`, or a folder of images: `train/CLASS/*.png` and `val/CLASS/*.png`, or
             `CLASS/*.png`, or plain files (unlabelled).
         root: where a named data set lies; empty looks in the usual places, then downloads.
+        size: side of the images in pixels, for a check; what follows from the scales must equal it.
+            0 checks nothing.
         augment: `released` enlarges the short side to 1.125 of the size and crops at random;
             `plain` crops the centre; `shift` moves that crop by up to a fourteenth of a side.
         flip: mirror half of the images.
@@ -33,6 +35,7 @@ class DataConfig:
 
     path: str = "fashion-mnist"
     root: str = ""
+    size: int = 0
     augment: Literal["released", "plain", "shift"] = "plain"
     flip: bool = False
     validation: float = 0.05
@@ -41,7 +44,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_range(self, "validation", 0.0001, 0.9999)
-        check_range(self, "workers", 0)
+        check_range(self, "workers size", 0)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,14 @@ def open_data(
         seed: of the augmentation, and of the split where a folder has no `val/`.
 
     Raises:
-        UsageError: if there is no such data, or it cannot be read.
+        UsageError: if there is no such data, it cannot be read, or its stated size is another.
     """
+    if config.size and (config.size, config.size) != size:
+        raise UsageError(
+            f"data.size is {config.size}, but the network takes images of {size[0]}x{size[1]} "
+            "pixels; a tokenizer's scales must end at the feature size, which is the image size "
+            "over the downsampling"
+        )
     augmentation = Augmentation(size, channels, config.augment, config.flip, seed)
     if config.path == "fashion-mnist":
         directory = fashion_mnist.find(config.root)

@@ -11,7 +11,6 @@ from nextscale.config.model import (
     TokenizerConfig,
     TransformerConfig,
     build,
-    check_ends_at,
 )
 from nextscale.errors import UsageError
 from nextscale.scales import length
@@ -108,9 +107,3 @@ def test_unknown_keys_are_named_with_their_place(values, said):
 
 def test_build_fills_in_defaults():
     assert build(SamplingConfig, {"cfg": 3.0}, "sampling") == SamplingConfig(cfg=3.0)
-
-
-def test_scales_must_end_at_the_feature_map():
-    check_ends_at(((1, 1), (2, 4)), (2, 4))
-    with pytest.raises(UsageError, match=r"end at 4, but .* feature map of 7x8"):
-        check_ends_at(((1, 1), (4, 4)), (7, 8))
