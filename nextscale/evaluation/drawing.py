@@ -6,10 +6,9 @@ Chunk by chunk, each image with its own seed; so they do not depend on the numbe
 import shutil
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,27 +23,26 @@ from nextscale.evaluation.images import Pixels
 from nextscale.files import replacing_file
 from nextscale.pipeline import Judge, Pipeline
 from nextscale.pixels import to_pixels, to_tensor
-from nextscale.sampling import generate, last_state
+
+Draw = Callable[[Tensor, Sequence[int]], Tensor]  # labels (B,), a seed each; images in [-1, 1]
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Which images a pipeline draws, and which of them are kept.
+    """Which images are drawn, and which of them are kept.
 
     Attributes:
-        pipe: with a transformer.
+        draw: images (B, channels, H, W) of labels int64 (B,) and one seed an image.
         labels: that are wanted, one an image; the number of classes means none.
         seed: image i is drawn with seed + i.
-        sampling: options of `sampling.generate`.
         keep: share of the drawn images that is kept, the ones a judge is surest of.
         judge: log-probabilities of the classes; None if all are kept.
         drawn: labels of the images that are drawn.
     """
 
-    pipe: Pipeline
+    draw: Draw
     labels: Sequence[int]
-    seed: int
-    sampling: dict[str, Any]
+    seed: int = 0
     keep: float = 1.0
     judge: Judge | None = None
     drawn: Sequence[int] = field(init=False)
@@ -55,21 +53,15 @@ class Drawing:
 
     def make(self, part: range, extractor: Extractor) -> Arrays:
         """A chunk: pixels, their features, the judge's scores and the seconds that drawing took."""
-        device = self.pipe.device
-        labels = torch.tensor([self.drawn[i] for i in part], device=device)
+        labels = [self.drawn[i] for i in part]
         begin = time.perf_counter()
-        seeds = [self.seed + i for i in part]
-        model, tokenizer = self.pipe.model, self.pipe.tokenizer
-        images = last_state(
-            generate(model, tokenizer, labels, seeds=seeds, **self.sampling)
-        ).image()
+        images = self.draw(torch.tensor(labels), [self.seed + i for i in part])
         pixels = to_pixels(images)
         seconds = time.perf_counter() - begin
         arrays = {"pixels": pixels, **see(extractor, pixels)}
         arrays["seconds"] = np.full(len(part), seconds / len(part))
         if self.judge is not None:
-            own = rejection.own_class(self.judge(images), labels.tolist())
-            arrays["scores"] = np.array(own)
+            arrays["scores"] = np.array(rejection.own_class(self.judge(images), labels))
         return arrays
 
     def chosen(self, chunks: Chunks) -> NDArray[np.int64]:

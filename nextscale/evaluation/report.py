@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch import Tensor
 
 from nextscale.checkpoint import hash_weights
 from nextscale.classifiers import is_classifier, load_judge
@@ -18,7 +19,7 @@ from nextscale.complexity import parameters
 from nextscale.config.evaluation import EvaluationConfig
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
-from nextscale.evaluation.drawing import Drawing, reconstruct, write_npz
+from nextscale.evaluation.drawing import Draw, Drawing, reconstruct, write_npz
 from nextscale.evaluation.extractors import Extractor
 from nextscale.evaluation.features import (
     CHUNK,
@@ -32,6 +33,7 @@ from nextscale.evaluation.features import (
 from nextscale.evaluation.images import ImageSet, open_raw
 from nextscale.evaluation.metrics import Features, Statistics, check_counts, compare
 from nextscale.pipeline import Pipeline
+from nextscale.sampling import generate, last_state
 from nextscale.scales import describe, length
 from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
 
@@ -197,7 +199,7 @@ def judge_model(run: Evaluation, name: str, pipe: Pipeline, sampling: dict[str, 
         raise UsageError("--keep needs a classifier; give --classifier")
     judge = load_judge(classifier, pipe) if config.keep < 1 else None
     labels = [i % max(1, classes) for i in range(config.count)]
-    drawing = Drawing(pipe, labels, config.seed, sampling, config.keep, judge)
+    drawing = Drawing(drawer(pipe, sampling), labels, config.seed, config.keep, judge)
     settings = {
         "model": name,
         "tokenizer": hash_weights(pipe.tokenizer.state_dict()),
@@ -229,6 +231,17 @@ def judge_model(run: Evaluation, name: str, pipe: Pipeline, sampling: dict[str, 
     if config.npz and run.state.is_main_process:
         write_npz(chunks, chosen, Path(config.npz))
     return run.report(figures, **settings)
+
+
+def drawer(pipe: Pipeline, sampling: dict[str, Any]) -> Draw:
+    """How a pipeline draws images of labels and seeds."""
+
+    def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        on_device = labels.to(pipe.device)
+        states = generate(pipe.model, pipe.tokenizer, on_device, seeds=seeds, **sampling)
+        return last_state(states).image()
+
+    return draw
 
 
 def steps_of(pipe: Pipeline) -> int:

@@ -90,9 +90,9 @@ def test_an_interrupted_evaluation_goes_on(
     evaluate, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate(saved, *ON_TINY, "--out", tmp_path / "whole")["figures"]
-    from nextscale.evaluation import drawing
+    from nextscale.evaluation import report
 
-    true, calls = drawing.last_state, []
+    true, calls = report.last_state, []
 
     def stops(states):
         calls.append(1)
@@ -100,7 +100,7 @@ def test_an_interrupted_evaluation_goes_on(
             raise KeyboardInterrupt
         return true(states)
 
-    monkeypatch.setattr(drawing, "last_state", stops)
+    monkeypatch.setattr(report, "last_state", stops)
     with pytest.raises(AssertionError, match="130"):  # the exit code of an interruption
         evaluate(saved, *ON_TINY, "--out", tmp_path / "cut")
     went_on = evaluate(saved, *ON_TINY, "--out", tmp_path / "cut")["figures"]
