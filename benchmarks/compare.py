@@ -1,0 +1,398 @@
+"""Next-scale against next-token and diffusion on equal terms (VAR Tables 1 and 3 in miniature).
+
+    python benchmarks/compare.py run
+    python benchmarks/compare.py time
+    python benchmarks/compare.py table
+
+`run` tunes, trains, draws and judges whatever is not recorded yet, and goes on where it was
+stopped; `time` measures seconds an image side by side; `table` writes table and figures.
+"""
+
+import hashlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from accelerate import PartialState
+from contenders import (
+    CFG,
+    EQUAL_COST,
+    PYRAMID,
+    RATES,
+    RECIPES,
+    ROWS,
+    SHARES,
+    SINGLE,
+    TOP_K,
+    TRAININGS,
+    Row,
+)
+from diffusion import load_diffusion, sample
+from tables import write_results
+from torch import Tensor
+
+from nextscale import checkpoint
+from nextscale.classifiers import load_judge
+from nextscale.cli.inference import progress
+from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for, tell
+from nextscale.complexity import parameters
+from nextscale.errors import UsageError
+from nextscale.evaluation.chunks import Chunks
+from nextscale.evaluation.drawing import Draw, Drawing
+from nextscale.evaluation.extractors import Extractor, load_extractor
+from nextscale.evaluation.features import features_of, gathered
+from nextscale.evaluation.images import ImageSet, open_raw
+from nextscale.evaluation.metrics import Features, compare
+from nextscale.evaluation.report import drawer, steps_of
+from nextscale.files import read_json, write_text
+
+CHUNK = 250
+TIMED = 50  # images drawn at once when seconds are measured
+REPEATS = 5
+COLUMNS = ("fid", "is", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the commands share.
+
+    Attributes:
+        work: directory of trainings and drawn images.
+        records: directory of what was found out; a record that is there is not made again.
+        pyramid: checkpoint of the next-scale tokenizer.
+        extractor: classifier that sees and judges all images.
+        only: trainings to run; none runs all.
+        count: images that a row is judged by.
+        tuning_count: images that an option is tuned by.
+        tuning_epochs: length of the trainings that tune a learning rate.
+        max_steps: of every training, for trials; 0 is off.
+    """
+
+    work: str = "runs/compare"
+    records: str = "docs/results/comparison"
+    pyramid: str = "fashion-mnist"
+    extractor: str = "fashion-mnist"
+    only: tuple[str, ...] = ()
+    count: int = 10000
+    tuning_count: int = 2000
+    tuning_epochs: float = 0.5
+    max_steps: int = 0
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """What is known by this name."""
+        file = Path(self.records) / f"{name}.json"
+        return read_json(file) if file.is_file() else None
+
+    def keep(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Records values by a name."""
+        file = Path(self.records) / f"{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(values, indent=2) + "\n")
+        return values
+
+
+def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Path:
+    """The run of a recipe, trained to its end unless it was before.
+
+    Raises:
+        UsageError: if the training fails; it has told why.
+    """
+    training = TRAININGS[name]
+    telling = [f"{options[key]:g}" for key in ("learning_rate", "epochs") if key in options]
+    label = "-".join([name, str(seed), *telling])
+    out = Path(comparison.work) / label
+    if (out / "final/config.json").is_file():
+        return out
+    program = ["-m", "nextscale", "train", training.command]
+    if training.command == "diffusion":
+        program = [str(Path(__file__).with_name("diffusion.py")), "train"]
+    given = {"config": RECIPES / f"{name}.yaml", "out": out, "seed": seed, **options}
+    if training.tokenizer:
+        given["tokenizer"] = tokenizer_of(comparison, training.tokenizer)
+    if comparison.max_steps:
+        given["max_steps"] = comparison.max_steps
+    words = [word for key, value in given.items() for word in (dashed(key), str(value))]
+    tell(f"training {label}")
+    code = subprocess.run([sys.executable, *program, *words, "--resume"], check=False).returncode
+    if code:
+        raise UsageError(f"the training in {out} ended with code {code}; run this again to go on")
+    return out
+
+
+def dashed(name: str) -> str:
+    """An option as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def tokenizer_of(comparison: Comparison, name: str) -> str:
+    """The checkpoint of a tokenizer, trained if it is one of the comparison's own."""
+    if name == PYRAMID:
+        return comparison.pyramid
+    return str(trained(comparison, SINGLE, 0) / "final")
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def tuned_rate(comparison: Comparison, name: str) -> float:
+    """The learning rate whose short training has the lowest loss on unseen images."""
+    name = TRAININGS[name].rate_of or name
+    known = comparison.record(f"rate_{name}")
+    if known is None:
+        losses = {}
+        for rate in RATES:
+            short = {"learning_rate": rate, "epochs": comparison.tuning_epochs}
+            run = trained(comparison, name, 0, **short)
+            validations = [e for e in log_of(run) if e.get("event") == "validation"]
+            losses[f"{rate:g}"] = validations[-1]["loss"]
+        known = comparison.keep(f"rate_{name}", {"losses": losses})
+    losses = known["losses"]
+    return float(min(losses, key=losses.__getitem__))
+
+
+def training_flops(run: Path) -> float:
+    """Floating-point operations of training on one image."""
+    return log_of(run)[0]["training_flops_per_image"]
+
+
+def full_training(comparison: Comparison, name: str, seed: int) -> Path:
+    """The run of a recipe at its tuned rate; diffusion gets the arithmetic of `EQUAL_COST`."""
+    options: dict[str, Any] = {"learning_rate": tuned_rate(comparison, name)}
+    if TRAININGS[name].command == "diffusion":
+        short = trained(comparison, name, 0, **options, epochs=0.01)
+        equal = full_training(comparison, EQUAL_COST, 0)
+        recipe = yaml.safe_load((RECIPES / f"{EQUAL_COST}.yaml").read_text())
+        longer = training_flops(equal) / training_flops(short)
+        options["epochs"] = round(recipe["epochs"] * longer, 2)
+        options["save_every"] = round(recipe["save_every"] * longer)
+    return trained(comparison, name, seed, **options)
+
+
+def cost_of(run: Path) -> dict[str, float]:
+    """Arithmetic and hours of a training, and images it saw."""
+    steps = [entry for entry in log_of(run) if "images_per_second" in entry]
+    images, seconds, before = 0, 0.0, 0
+    for entry in steps:
+        seconds += (entry["images"] - before) / entry["images_per_second"]
+        images = before = entry["images"]
+    return {"images": images, "hours": seconds / 3600, "flops": images * training_flops(run)}
+
+
+def checkpoint_at(run: Path, share: float) -> Path:
+    """The model of a run after a share of its training."""
+    if share == 1:
+        return run / "final"
+    places = sorted((run / "checkpoints").glob("step-*"))
+    wanted = share * log_of(run)[0]["steps"]
+    return min(places, key=lambda place: abs(int(place.name.removeprefix("step-")) - wanted))
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trained network that draws.
+
+    Attributes:
+        draw: with its options.
+        classes: number of classes.
+        parameters: of the network that is sampled from, without the tokenizer.
+        steps: sequential evaluations of the network that an image takes.
+    """
+
+    draw: Draw
+    classes: int
+    parameters: int
+    steps: int
+
+
+def open_contender(row: Row, place: Path, options: dict[str, Any]) -> Contender:
+    """Loads a row's network from a checkpoint."""
+    if row.sampler:
+        network = load_diffusion(place)
+
+        def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
+            return sample(network, labels, seeds, steps=row.steps, sampler=row.sampler, **options)
+
+        weights = parameters(network.transformer)
+        return Contender(draw, network.config.classes, weights, row.steps)
+    pipe = checkpoint.load(place)
+    sampling = {"cfg": 0.0, "top_k": 0, **options}
+    sampling["top_k"] = min(sampling["top_k"], pipe.tokenizer.config.codes)
+    draws = drawer(pipe, sampling)
+    return Contender(draws, pipe.model.config.classes, parameters(pipe.model), steps_of(pipe))
+
+
+class Jury:
+    """Judges contenders by one extractor, against test images, or training ones while tuning."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.state = PartialState(cpu=not torch.accelerator.is_available())
+        self.extractor: Extractor = load_extractor(comparison.extractor)
+        self.test = self.real("fashion-mnist:test")
+        self.validation = self.real("fashion-mnist:train")
+
+    def real(self, split: str) -> Features:
+        """Features of 10 000 real images."""
+        images = ImageSet(open_raw(split), split, self.extractor.channels, limit=10000)
+        return features_of(images, self.extractor, self.state)
+
+    def judge(
+        self, row: Row, place: Path, options: dict[str, Any], count: int, seed: int, real: Features
+    ) -> dict[str, float]:
+        """Figures of images that a row draws with these options."""
+        contender = open_contender(row, place, options)
+        labels = [i % contender.classes for i in range(count)]
+        judge = None
+        if row.keep < 1:
+            judge = load_judge(self.comparison.extractor, checkpoint.load(place))
+        drawing = Drawing(contender.draw, labels, seed * 10**6, row.keep, judge)
+        told = [str(place), row.sampler, row.steps, row.keep, options, count, seed]
+        name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        folder = Path(self.comparison.work) / "drawn" / name
+        settings = {"drawn": json.dumps(told), "extractor": self.extractor.identity}
+        chunks = Chunks(folder, len(drawing.drawn), CHUNK, settings, self.state)
+        with progress(f"drawing, {row.title}", len(drawing.drawn)) as advance:
+            chunks.fill(lambda part: drawing.make(part, self.extractor), advance)
+        chosen = drawing.chosen(chunks)
+        found = compare(gathered(chunks, self.extractor.identity, chosen), real, COLUMNS)
+        right = chunks.read("logits")[chosen].argmax(1) == np.array(labels)
+        return {**found, "class_accuracy": float(right.mean())}
+
+    def tune(self, row: Row, place: Path) -> dict[str, Any]:
+        """The options of lowest FID against training images, one after the other."""
+        options, tried = {}, []
+        plain = replace(row, keep=1.0)
+        for name in row.tuned:
+            found = {}
+            for value in {"top_k": TOP_K, "cfg": CFG}[name]:
+                given = {**options, name: value}
+                count = self.comparison.tuning_count
+                found[value] = self.judge(plain, place, given, count, 99, self.validation)["fid"]
+                tried.append({**given, "fid": found[value]})
+            options[name] = min(found, key=found.__getitem__)
+        return {"options": options, "tried": tried}
+
+
+def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
+    """Trains, tunes and judges a row, and records it."""
+    row, count = ROWS[name], comparison.count
+    record: dict[str, Any] = {"title": row.title, "training": row.training, "runs": []}
+    seeds = TRAININGS[row.training].seeds
+    runs = [full_training(comparison, row.training, seed) for seed in seeds]
+    tuning = jury.tune(row, runs[0] / "final")
+    options = tuning["options"]
+    for seed, run in zip(seeds, runs, strict=True):
+        for drawn in row.seeds:
+            place = run / "final"
+            figures = jury.judge(row, place, options, count, drawn, jury.test)
+            record["runs"].append({"training_seed": seed, "seed": drawn, **figures})
+    contender = open_contender(row, runs[0] / "final", options)
+    record |= {
+        "learning_rate": tuned_rate(comparison, row.training),
+        "tuning": tuning,
+        "parameters": contender.parameters,
+        "steps": contender.steps,
+        "cost": cost_of(runs[0]),
+        "images_judged": count,
+        "threads": torch.get_num_threads(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    if row.efficiency:
+        record["on_the_way"] = []
+        for share in SHARES:
+            place = checkpoint_at(runs[0], share)
+            figures = jury.judge(row, place, options, count, 0, jury.test)
+            record["on_the_way"].append({"share": share, **figures})
+    comparison.keep(f"row_{name}", record)
+
+
+def run(comparison: Comparison) -> None:
+    """Makes every record that is missing."""
+    jury = Jury(comparison)
+    for name, row in ROWS.items():
+        wanted = not comparison.only or row.training in comparison.only
+        if wanted and comparison.record(f"row_{name}") is None:
+            run_row(comparison, jury, name)
+    for name in (PYRAMID, SINGLE):
+        if comparison.record(f"rfid_{name}") is None:
+            keep_rfid(comparison, name)
+
+
+def keep_rfid(comparison: Comparison, name: str) -> None:
+    """Records the figures of a tokenizer's reconstructions, and of real training images."""
+    file = Path(comparison.records) / f"rfid_{name}.json"
+    words = ["evaluate", tokenizer_of(comparison, name), "--reconstruct", "--extractor"]
+    words += [comparison.extractor, "--reference", "fashion-mnist", "--perceptual"]
+    words += [comparison.extractor, "--json", str(file)]
+    subprocess.run([sys.executable, "-m", "nextscale", *words], check=True)
+
+
+def measure_time(comparison: Comparison) -> None:
+    """Records seconds an image of every row, measured in turn so that all meet the same machine.
+
+    Raises:
+        UsageError: if a row has not been trained here.
+    """
+    contenders = {}
+    for name, row in ROWS.items():
+        known = comparison.record(f"row_{name}")
+        if known is not None:
+            place = full_training(comparison, row.training, 0) / "final"
+            contenders[name] = open_contender(row, place, known["tuning"]["options"])
+    if not contenders:
+        raise UsageError(f"{comparison.records} holds no row; `compare.py run` makes them")
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    labels = torch.arange(TIMED) % 10
+    for _ in range(REPEATS):
+        for name, contender in contenders.items():
+            begin = time.perf_counter()
+            contender.draw(labels, range(TIMED))
+            kept = ROWS[name].keep
+            seconds[name].append((time.perf_counter() - begin) / TIMED / kept)
+    comparison.keep(
+        "seconds",
+        {
+            "median": {name: statistics.median(values) for name, values in seconds.items()},
+            "all": seconds,
+            "images_at_once": TIMED,
+            "threads": torch.get_num_threads(),
+            "date": time.strftime("%Y-%m-%d"),
+        },
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns its exit code as `nextscale` does, 2 at bad input."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"run": run, "time": measure_time, "table": lambda c: write_results(Path(c.records))}
+    try:
+        if not words or words[0] not in commands:
+            raise UsageError(f"unknown command {' '.join(words[:1])!r}; known: run, time, table")
+        parser = parser_for(f"python benchmarks/compare.py {words[0]}", "compare on equal terms")
+        add_dataclass(parser, Comparison)
+        comparison = from_options(Comparison, parser.parse(words[1:]))
+        unknown = [name for name in comparison.only if name not in TRAININGS]
+        if unknown:
+            raise UsageError(f"unknown training {unknown[0]!r}; known: {', '.join(TRAININGS)}")
+        commands[words[0]](comparison)
+    except Stop as stop:
+        return stop.code
+    except UsageError as error:
+        print(f"compare: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,183 @@
+"""The comparison's table and figures, drawn from its records."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from contenders import PYRAMID, ROWS, SINGLE, TRAININGS
+
+from nextscale.errors import UsageError
+from nextscale.files import read_json, replacing_file, write_text
+
+mpl.use("Agg")  # no screen is needed
+import matplotlib.pyplot as plt
+
+# Okabe and Ito's colours, which the colour-blind tell apart; markers tell them apart in grey.
+STYLES = {
+    "var": ("#0072B2", "o", "next-scale"),
+    "ar": ("#D55E00", "s", "next-token"),
+    "diffusion": ("#009E73", "^", "diffusion"),
+}
+FIGURES = ("fid", "inception_score", "precision", "recall", "class_accuracy")
+HEAD = (
+    "row | FID | IS | precision | recall | class accuracy | parameters | steps | seconds an image"
+    " | training, TFLOP | hours"
+)
+
+
+def write_results(records: Path) -> None:
+    """Writes `comparison.md` and the two figures beside the directory of the records.
+
+    Raises:
+        UsageError: if no row is recorded.
+    """
+    rows = {
+        name: read_json(records / f"row_{name}.json")
+        for name in ROWS
+        if (records / f"row_{name}.json").is_file()
+    }
+    if not rows:
+        raise UsageError(f"{records} holds no row; `python benchmarks/compare.py run` makes them")
+    known = records / "seconds.json"
+    seconds = read_json(known)["median"] if known.is_file() else {}
+    write_text(records.parent / "comparison.md", table(records, rows, seconds))
+    draw_cost(rows, records.parent / "comparison_cost.png")
+    draw_seconds(rows, seconds, records.parent / "comparison_seconds.png")
+
+
+def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str:
+    """The page: rows, what bounds them, how they came about."""
+    lines = [
+        "# Next-scale, next-token and diffusion on equal terms",
+        "",
+        f"Fashion-MNIST, {next(iter(rows.values()))['images_judged']:,} drawn images against the "
+        "10,000 test images, features of the bundled classifier. Made by "
+        "`python benchmarks/compare.py run`, `time` and `table`, on two cores. Figures are means "
+        "over seeds of drawing and of training, with the largest deviation of a FID in brackets.",
+        "",
+        f"| {HEAD} |",
+        "|---" * (HEAD.count("|") + 1) + "|",
+        *(f"| {line(row, seconds.get(name))} |" for name, row in rows.items()),
+        "",
+        *bounds(records),
+        "",
+        "## How each row was tuned",
+        "",
+        "Each option is the one of lowest FID with 2,000 images against 10,000 training images, "
+        "tuned in the order shown; each learning rate that of the lowest loss on unseen images "
+        "after a short training.",
+        "",
+        "| row | learning rate | top-k | guidance | trained seeds | date |",
+        "|---|---|---|---|---|---|",
+        *(f"| {tuning(row)} |" for row in rows.values()),
+        "",
+        "## Data efficiency",
+        "",
+        "FID from checkpoints on the way, against 10 %, 30 % and all of the training images seen.",
+        "",
+        "| row | 10 % | 30 % | 100 % |",
+        "|---|---|---|---|",
+        *(f"| {efficiency(row)} |" for row in rows.values() if "on_the_way" in row),
+        "",
+        "![FID against training arithmetic](comparison_cost.png)",
+        "",
+        "![FID against seconds an image](comparison_seconds.png)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def mean(row: dict[str, Any], figure: str) -> float:
+    """A figure's mean over the row's runs."""
+    return statistics.mean(run[figure] for run in row["runs"])
+
+
+def line(row: dict[str, Any], seconds: float | None) -> str:
+    """A row's cells."""
+    fids = [run["fid"] for run in row["runs"]]
+    spread = max(abs(fid - mean(row, "fid")) for fid in fids)
+    first = f"{row['title']} | {mean(row, 'fid'):.3f} (±{spread:.3f})"
+    figures = [f"{mean(row, figure):.2f}" for figure in FIGURES[1:4]]
+    accuracy = f"{mean(row, 'class_accuracy'):.1%}"
+    cost, took = row["cost"], "" if seconds is None else f"{seconds:.4f}"
+    last = [f"{row['parameters']:,}", str(row["steps"]), took]
+    spent = [f"{cost['flops'] / 1e12:.0f}", f"{cost['hours']:.2f}"]
+    return " | ".join([first, *figures, accuracy, *last, *spent])
+
+
+def tuning(row: dict[str, Any]) -> str:
+    """How a row was tuned, in cells."""
+    options = row["tuning"]["options"]
+    chosen = [str(options.get(name) or "off") for name in ("top_k", "cfg")]
+    seeds = str(len({run["training_seed"] for run in row["runs"]}))
+    return " | ".join([row["title"], f"{row['learning_rate']:g}", *chosen, seeds, row["date"]])
+
+
+def efficiency(row: dict[str, Any]) -> str:
+    """FID at shares of the training, in cells."""
+    found = [f"{point['fid']:.3f}" for point in row["on_the_way"]]
+    return " | ".join([row["title"], *found, f"{mean(row, 'fid'):.3f}"])
+
+
+def bounds(records: Path) -> list[str]:
+    """What no row can be expected to pass."""
+    told = []
+    for name, what in ((PYRAMID, "next-scale (and diffusion's)"), (SINGLE, "next-token")):
+        file = records / f"rfid_{name}.json"
+        if file.is_file():
+            figures = json.loads(file.read_text())["figures"]
+            told.append(
+                f"* Tokenizer of {what}: rFID {figures['rfid']:.3f}, PSNR "
+                f"{figures['psnr_of_mean_error']:.2f} dB. 10,000 real training images: FID "
+                f"{figures['floor_fid']:.3f}."
+            )
+    return told
+
+
+def kind_of(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Colour, marker and name of a row's method."""
+    return STYLES[TRAININGS[row["training"]].command]
+
+
+def draw_cost(rows: dict[str, Any], path: Path) -> None:
+    """FID against training arithmetic, from checkpoints on the way."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for row in rows.values():
+        if "on_the_way" in row:
+            color, marker, _ = kind_of(row)
+            points = [(p["share"], p["fid"]) for p in row["on_the_way"]]
+            points.append((1.0, mean(row, "fid")))
+            x = [share * row["cost"]["flops"] / 1e12 for share, _ in points]
+            full = "--" if row["tuning"]["options"] else "-"
+            y = [fid for _, fid in points]
+            axes.loglog(x, y, full, color=color, marker=marker, label=row["title"])
+    axes.set_xlabel("training, TFLOP")
+    finish(figure, axes, path)
+
+
+def draw_seconds(rows: dict[str, Any], seconds: dict[str, float], path: Path) -> None:
+    """FID against seconds an image."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    named: set[str] = set()
+    for name, row in rows.items():
+        if name in seconds:
+            color, marker, kind = kind_of(row)
+            label = kind if kind not in named else None
+            named.add(kind)
+            point = (seconds[name], mean(row, "fid"))
+            axes.loglog(*point, marker, color=color, label=label)
+            axes.annotate(row["title"], point, xytext=(5, 3), textcoords="offset points", size=7)
+    axes.set_xlabel("seconds an image")
+    finish(figure, axes, path)
+
+
+def finish(figure: Any, axes: Any, path: Path) -> None:
+    """Labels what all figures share and writes one."""
+    axes.set_ylabel("FID")
+    axes.grid(True, which="both", alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
+    with replacing_file(path) as file:
+        figure.savefig(file, format="png", dpi=150)
+    plt.close(figure)

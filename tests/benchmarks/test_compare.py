@@ -1,0 +1,115 @@
+"""The comparison's plan, arithmetic and table; its trainings take hours and are not run here."""
+
+import json
+from pathlib import Path
+
+import compare
+import contenders
+import pytest
+from diffusion import DiffusionTraining
+
+from nextscale.cli.options import from_options, parser_for
+from nextscale.cli.training import add_training_arguments
+from nextscale.config.run import TokenizerTraining, VarTraining
+
+KINDS = {
+    "tokenizer": TokenizerTraining,
+    "var": VarTraining,
+    "ar": VarTraining,
+    "diffusion": DiffusionTraining,
+}
+
+
+@pytest.mark.parametrize("name", contenders.TRAININGS)
+def test_recipes_are_ones_that_their_commands_take(name: str) -> None:
+    kind = KINDS[contenders.TRAININGS[name].command]
+    parser = parser_for("train", "")
+    add_training_arguments(parser, kind)
+    words = ["--config", str(contenders.RECIPES / f"{name}.yaml"), "--tokenizer", "x"]
+    config = from_options(kind, parser.parse(words[:2] if kind is TokenizerTraining else words))
+    ordered = getattr(getattr(config, "model", None), "order", "scales")
+    assert (ordered == "scales") == (contenders.TRAININGS[name].command != "ar")
+    if name != contenders.SINGLE:
+        assert config.keep * config.save_every > config.epochs * 937  # every checkpoint stays
+        assert config.epochs == 5
+
+
+def test_every_row_has_a_training_and_every_rate_an_owner() -> None:
+    assert {row.training for row in contenders.ROWS.values()} | {contenders.SINGLE} == set(
+        contenders.TRAININGS
+    )
+    for training in contenders.TRAININGS.values():
+        assert training.rate_of in {"", *contenders.TRAININGS}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of 100 steps, whose log says that it was half as fast in its second half."""
+    lines = [
+        {"event": "start", "steps": 100, "training_flops_per_image": 10.0},
+        {"step": 50, "images": 500, "images_per_second": 10.0},
+        {"event": "validation", "step": 50, "loss": 2.0},
+        {"step": 100, "images": 1000, "images_per_second": 5.0},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for step in range(10, 101, 10):
+        (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
+    return tmp_path
+
+
+def test_what_a_training_cost(run: Path) -> None:
+    assert compare.cost_of(run) == {"images": 1000, "hours": 150 / 3600, "flops": 10000.0}
+    assert compare.checkpoint_at(run, 0.3).name == "step-00000030"
+    assert compare.checkpoint_at(run, 1) == run / "final"
+
+
+def test_the_rate_of_lowest_loss_is_taken_by_all_of_a_kind(tmp_path: Path) -> None:
+    comparison = compare.Comparison(records=str(tmp_path))
+    comparison.keep("rate_var", {"losses": {"0.0003": 3.0, "0.001": 2.5, "0.003": 2.7}})
+    assert compare.tuned_rate(comparison, "var_adaln") == 1e-3
+
+
+def test_table_and_figures(tmp_path: Path) -> None:
+    records = tmp_path / "comparison"
+    command = ["table", "--records", str(records)]
+    assert compare.main(command) == 2
+    figures = {"inception_score": 5.0, "precision": 0.8, "recall": 0.7, "class_accuracy": 0.9}
+    for i, name in enumerate(("ar", "normalized", "dit_ddim")):
+        row = contenders.ROWS[name]
+        record = {
+            "title": row.title,
+            "training": row.training,
+            "runs": [{"training_seed": 0, "seed": s, "fid": i + s / 10, **figures} for s in (0, 1)],
+            "learning_rate": 1e-3,
+            "tuning": {"options": {"cfg": 1.5} if row.tuned else {}, "tried": []},
+            "parameters": 2_000_000,
+            "steps": 49,
+            "cost": {"images": 10, "hours": 0.5, "flops": 3e12},
+            "images_judged": 10000,
+            "date": "2026-11-25",
+            "on_the_way": [{"share": 0.1, "fid": 4.0}, {"share": 0.3, "fid": 3.0}],
+        }
+        compare.Comparison(records=str(records)).keep(f"row_{name}", record)
+    seconds = {"median": {"ar": 0.02, "dit_ddim": 0.4}}
+    compare.Comparison(records=str(records)).keep("seconds", seconds)
+    assert compare.main(command) == 0
+    page = (tmp_path / "comparison.md").read_text()
+    assert "| next-token | 0.050 (±0.050) | 5.00 | 0.80 | 0.70 | 90.0% | 2,000,000 | 49 |" in page
+    assert "| next-token | 4.000 | 3.000 | 0.050 |" in page
+    assert "| DiT, DDIM | 0.001 | off | 1.5 | 1 | 2026-11-25 |" in page
+    for figure in ("comparison_cost.png", "comparison_seconds.png"):
+        assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "unknown command"),
+        (["run", "--only", "gan"], "unknown training 'gan'; known: tokenizer_single, ar"),
+    ],
+)
+def test_bad_input_is_one_line(words, told, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare.main(words) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("compare: error: ")
+    assert told in said
