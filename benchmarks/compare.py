@@ -79,7 +79,7 @@ class Comparison:
 
     work: str = "runs/compare"
     records: str = "docs/results/comparison"
-    pyramid: str = "fashion-mnist"
+    pyramid: str = str(RECIPES / "pyramid")
     extractor: str = "fashion-mnist"
     only: tuple[str, ...] = ()
     count: int = 10000
