@@ -4,6 +4,7 @@ They are continuous, those before quantization; what is drawn is quantized befor
 that paper's VQ variant does.
 """
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ class Latents(nn.Module):
 
     def __init__(self, tokenizer: Tokenizer, mean: Tensor, std: Tensor) -> None:
         super().__init__()
-        self.tokenizer = tokenizer.eval().requires_grad_(False)
+        self.tokenizer = deepcopy(tokenizer).eval().requires_grad_(False)
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
 
