@@ -9,7 +9,7 @@ from pathlib import Path
 RECIPES = Path(__file__).parents[1] / "recipes/fashion_mnist/compare"
 
 RATES = (3e-4, 1e-3, 3e-3)  # learning rates tried for every kind of network
-TOP_K = (0, 400, 200, 100, 50, 25)
+TOP_K = (0, 200, 100, 50, 25)
 CFG = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 PYRAMID, SINGLE = "pyramid", "tokenizer_single"
 
@@ -54,6 +54,7 @@ class Row:
         title: as the table tells it.
         training: its name.
         tuned: the options that are tuned, of `top_k` and `cfg`, in this order; others are off.
+        options_of: the row of the same network whose tuned options it takes; its own unless given.
         keep: share of the drawn images that the classifier keeps.
         sampler, steps: of diffusion.
         seeds: of drawing.
@@ -63,6 +64,7 @@ class Row:
     title: str
     training: str
     tuned: tuple[str, ...] = ()
+    options_of: str = ""
     keep: float = 1.0
     sampler: str = ""
     steps: int = 0
@@ -80,7 +82,7 @@ ROWS = {
         "+ normalised attention", "var_normalized", ("top_k", "cfg"), efficiency=True
     ),
     "large": Row("larger model", "var_large", ("top_k", "cfg")),
-    "rejection": Row("+ rejection sampling", "var_large", ("top_k", "cfg"), keep=0.5),
+    "rejection": Row("+ rejection sampling", "var_large", options_of="large", keep=0.5),
     "ar_full": Row(
         "next-token with AdaLN, normalised attention, top-k and guidance",
         "ar_full",
@@ -88,10 +90,17 @@ ROWS = {
         efficiency=True,
     ),
     "dit_ddim": Row("DiT, DDIM", "dit", ("cfg",), sampler="ddim", steps=50, efficiency=True),
-    "dit_ddpm": Row("DiT, DDPM", "dit", ("cfg",), sampler="ddpm", steps=250, seeds=(0,)),
+    "dit_ddpm": Row(
+        "DiT, DDPM", "dit", options_of="dit_ddim", sampler="ddpm", steps=250, seeds=(0,)
+    ),
     "dit_small_ddim": Row("smaller DiT, DDIM", "dit_small", ("cfg",), sampler="ddim", steps=50),
     "dit_small_ddpm": Row(
-        "smaller DiT, DDPM", "dit_small", ("cfg",), sampler="ddpm", steps=250, seeds=(0,)
+        "smaller DiT, DDPM",
+        "dit_small",
+        options_of="dit_small_ddim",
+        sampler="ddpm",
+        steps=250,
+        seeds=(0,),
     ),
 }
 SHARES = (0.1, 0.3)  # of a training, at which rows of `efficiency` are judged beside the end

@@ -42,11 +42,21 @@ def test_every_row_has_a_training_and_every_rate_an_owner() -> None:
         assert training.rate_of in {"", *contenders.TRAININGS}
 
 
+def test_a_row_takes_options_from_one_that_ran_before() -> None:
+    before: dict[str, contenders.Row] = {}
+    for name, row in contenders.ROWS.items():
+        if row.options_of:
+            assert not row.tuned
+            assert before[row.options_of].training == row.training
+        before[name] = row
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run of 100 steps, whose log says that it was half as fast in its second half."""
     lines = [
         {"event": "start", "steps": 100, "training_flops_per_image": 10.0},
+        {"step": 50, "images": 500, "images_per_second": 99.0},  # killed after this line
         {"step": 50, "images": 500, "images_per_second": 10.0},
         {"event": "validation", "step": 50, "loss": 2.0},
         {"step": 100, "images": 1000, "images_per_second": 5.0},
