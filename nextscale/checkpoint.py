@@ -24,13 +24,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nextscale.config.model import ModelConfig
+from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError
 from nextscale.files import read_json, replacing
 from nextscale.models.build import build_model
 from nextscale.pipeline import Pipeline
-from nextscale.released import fill, from_released
+from nextscale.released import SAMPLING, fill, from_released
 from nextscale.scales import length
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -83,10 +83,34 @@ def load(
     if HUB_NAME.fullmatch(text):
         read_config(download(text, [CONFIG]))  # refuses a foreign repository before its weights
         return load_directory(download(text, FILES), device=device, dtype=dtype)
-    raise UsageError(
-        f"nothing is known as {text!r}; give one of {', '.join(known_models())}, "
+    raise unknown(text)
+
+
+def unknown(name: str) -> UsageError:
+    """The complaint about a name that tells no model."""
+    return UsageError(
+        f"nothing is known as {name!r}; give one of {', '.join(known_models())}, "
         "a checkpoint directory, or owner/repo on the hub"
     )
+
+
+def config_of(name: PathLike) -> ModelConfig:
+    """What `load` would load, without its weights: a released model is not downloaded.
+
+    Raises:
+        UsageError: if nothing has this name, or its configuration cannot be had.
+    """
+    text = os.fspath(name)
+    if text in bundled_names():
+        return read_config(BUNDLED / text)
+    if text in RELEASED:
+        tokenizer = TokenizerConfig(scales=RELEASED[text].scales)
+        return ModelConfig(tokenizer, TRANSFORMERS[text.removeprefix("var-")], SAMPLING)
+    if HUB_NAME.fullmatch(text) and not Path(text).exists():
+        return read_config(download(text, [CONFIG]))
+    if not Path(text).is_dir():
+        raise unknown(text)
+    return read_config(Path(text))
 
 
 def save(pipe: Pipeline, directory: PathLike, *, dtype: torch.dtype | None = None) -> None:

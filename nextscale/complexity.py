@@ -1,7 +1,9 @@
-"""Parameters and floating-point operations of networks, and the machine's matrix-product peak."""
+"""Parameters and floating-point operations of networks; the machine's product peak and memory."""
 
+import resource
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,3 +118,14 @@ def measure_peak(
             if i > 0:  # the first call warms up
                 best = max(best, 2 * m * k * n / (time.perf_counter() - start))
     return best
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory in bytes so far: of the device, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file():  # rusage would begin with the peak of the process that started this one
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,6 +1,5 @@
 """`nextscale evaluate`: the figures of a model, a tokenizer or finished images."""
 
-import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
+    add_device_argument,
     add_sampling_arguments,
-    check_writable,
     given_sampling,
     load_model,
     progress,
 )
+from nextscale.cli.measuring import check_report, write_report
 from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.config.evaluation import EvaluationConfig
 from nextscale.errors import UsageError
@@ -48,8 +48,7 @@ def add_arguments(parser: Parser) -> None:
     what = "model to draw with (as `nextscale sample` takes it), or images: a folder, an .npz file"
     parser.add_argument("what", type=str, help=what + ", fashion-mnist:test or fashion-mnist:train")
     add_dataclass(parser, EvaluationConfig)
-    device = "as torch names it; auto takes an accelerator if there is one"
-    parser.add_argument("--device", type=str, default="auto", help=device)
+    add_device_argument(parser)
     add_sampling_arguments(parser)
 
 
@@ -57,10 +56,8 @@ def run(options: Namespace) -> int:
     """Judges what is named and writes its report."""
     config = from_options(EvaluationConfig, options)
     what = options.what
-    for file in filter(None, (config.json, config.npz, config.save_statistics)):
-        if Path(file).is_dir():
-            raise UsageError(f"{file} is a directory; give the name of a file")
-        check_writable(Path(file).parent, "file")
+    for file in (config.json, config.npz, config.save_statistics):
+        check_report(file)
     given, finished = given_sampling(options), are_images(what)
     import torch
     from accelerate import PartialState
@@ -108,12 +105,8 @@ def are_images(what: str) -> bool:
 
 def conclude(report: dict[str, Any], places: list[str]) -> None:
     """Writes the report to files and prints its figures."""
-    from nextscale.files import write_text
-
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     for place in places:
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
-        write_text(place, text)
+        write_report(report, place)
     if report.get("note"):
         tell(report["note"])
     figures = report["figures"]

@@ -35,9 +35,14 @@ def add_model_arguments(parser: Parser) -> None:
 def add_running_arguments(parser: Parser) -> None:
     """Adds how the model runs and where its pictures go."""
     parser.add_argument("--batch", type=int, default=25, help="pictures at once")
+    add_device_argument(parser)
+    parser.add_argument("--out", type=str, default="outputs", help="directory")
+
+
+def add_device_argument(parser: Parser) -> None:
+    """Adds where the work is done."""
     device = "as torch names it; auto takes an accelerator if there is one"
     parser.add_argument("--device", type=str, default="auto", help=device)
-    parser.add_argument("--out", type=str, default="outputs", help="directory")
 
 
 def add_sampling_arguments(parser: Parser) -> None:
@@ -92,12 +97,21 @@ def check_at_least(least: int, **values: int | None) -> None:
 
 def load_model(name: str, device: str) -> "Pipeline":
     """Loads a model onto a device. Raises UsageError if either cannot be had."""
-    import torch
-
     from nextscale.checkpoint import load
 
     if not name:
         raise UsageError("the model's name is empty; `nextscale models` lists what is known")
+    return load(name, device=usable_device(device))
+
+
+def usable_device(device: str) -> str:
+    """A device that works, by its name; auto is an accelerator, if there is one.
+
+    Raises:
+        UsageError: if torch cannot use it.
+    """
+    import torch
+
     if device == "auto":
         found = torch.accelerator.current_accelerator(check_available=True)
         device = found.type if found else "cpu"
@@ -108,7 +122,7 @@ def load_model(name: str, device: str) -> "Pipeline":
         raise UsageError(
             f"device {device!r} cannot be used ({reason}); give cpu, or a device that torch finds"
         ) from error
-    return load(name, device=device)
+    return device
 
 
 def check_writable(directory: Path, what: str) -> None:
@@ -168,8 +182,8 @@ class Output:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows a bar with images/s and time left on stderr; gives a function that counts images."""
+def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
+    """Shows a bar with rate and time left on stderr; gives a function that counts units."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -185,7 +199,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.3g} images/s")
+            return Text("" if speed is None else f"{speed:.3g} {unit}/s")
 
     columns = (
         TextColumn("{task.description}"),
@@ -197,4 +211,4 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda images: bar.advance(task, images)
+        yield lambda done: bar.advance(task, done)

@@ -20,6 +20,11 @@ COMMANDS = {
         "evaluate",
         "measure a model, a tokenizer or images: FID, IS, precision, recall, KID",
     ),
+    "benchmark sample": ("benchmark_sample", "measure how fast a model draws, and in what memory"),
+    "benchmark growth": (
+        "benchmark_growth",
+        "count and measure how attention's cost grows with the token map",
+    ),
     "convert": ("convert", "make a checkpoint of released or published weights"),
     "models": ("models", "list the models that can be loaded by name"),
 }

@@ -1,12 +1,10 @@
 """What a run tells of itself: its log, TensorBoard, the progress bar; and how fast it is."""
 
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
-import torch
 from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import (
@@ -19,7 +17,7 @@ from rich.progress import (
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from nextscale.complexity import count_flops, measure_peak
+from nextscale.complexity import count_flops, measure_peak, peak_memory
 from nextscale.training.state import RunDirectory
 
 
@@ -170,13 +168,6 @@ class Window:
     def seconds(self) -> float:
         """Of training since the window was opened."""
         return time.perf_counter() - self.began - self.paused
-
-
-def peak_memory(device: torch.device) -> int:
-    """Largest memory in bytes so far: of the device, or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def flatten(entry: Mapping[str, Any]) -> dict[str, float]:

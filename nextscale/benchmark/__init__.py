@@ -1,0 +1,1 @@
+"""How fast nextscale is on the machine at hand, and where the time goes."""

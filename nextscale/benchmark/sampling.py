@@ -1,0 +1,113 @@
+"""How long drawing takes, transformer and decoder apart, beside what the machine can multiply."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from nextscale import checkpoint
+from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
+from nextscale.complexity import decoder_flops, drawing_flops, parameters, peak_memory
+from nextscale.config.benchmark import SampleConfig
+from nextscale.errors import UsageError
+from nextscale.models.build import build_model
+from nextscale.pipeline import Pipeline
+from nextscale.sampling import generate, last_state
+from nextscale.tokenizer.tokenizer import Tokenizer
+
+MODES = ("exact",)
+
+
+def open_pipeline(config: SampleConfig, device: torch.device) -> Pipeline:
+    """The model, or one of its shape with fresh weights."""
+    if not config.random_weights:
+        return checkpoint.load(config.model, device=device)
+    whole = checkpoint.config_of(config.model)
+    if whole.model is None:
+        raise UsageError(f"{config.model} is a tokenizer alone; drawing needs a transformer too")
+    torch.manual_seed(0)
+    with device:
+        return Pipeline(
+            Tokenizer(whole.tokenizer), build_model(whole.model, whole.tokenizer), whole
+        )
+
+
+def drawing(pipe: Pipeline, batch: int) -> Callable[[], Parts]:
+    """Draws a batch as the model's configuration says, and tells the seconds of its parts."""
+    classes = pipe.model.config.classes
+    labels = (torch.arange(batch) % max(1, classes)).to(pipe.device)
+    sampling = vars(pipe.config.sampling)
+
+    def run() -> Parts:
+        begin = stopwatch(pipe.device)
+        state = last_state(
+            generate(pipe.model, pipe.tokenizer, labels, seeds=range(batch), **sampling)
+        )
+        between = stopwatch(pipe.device)
+        state.image()
+        end = stopwatch(pipe.device)
+        return {"seconds": end - begin, "transformer": between - begin, "decoder": end - between}
+
+    return run
+
+
+def peak_of(config: SampleConfig, device: str, batch: int) -> dict[str, int]:
+    """Bytes before the model was opened and at most while a batch was drawn, in this process."""
+    where = torch.device(device)
+    before = peak_memory(where)
+    drawing(open_pipeline(config, where), batch)()
+    return {"memory_before_bytes": before, "peak_memory_bytes": peak_memory(where)}
+
+
+def peak_alone(config: SampleConfig, device: torch.device, batch: int) -> dict[str, int]:
+    """`peak_of` in a new process, where nothing else was ever in memory."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+        return alone.submit(peak_of, config, str(device), batch).result()
+
+
+def measure(
+    config: SampleConfig, device: torch.device, advance: Callable[[int], None]
+) -> dict[str, Any]:
+    """The report; its `rows` hold a mode and batch each.
+
+    Args:
+        advance: is told of every run, of `runs(config)` ones.
+    """
+    pipe = open_pipeline(config, device)
+    each = [(mode, batch) for mode in MODES for batch in config.batch]
+    found = in_turn({key: drawing(pipe, key[1]) for key in each}, config.repeats, advance)
+    about = machine(device)
+    guided = pipe.config.sampling.cfg > 0 and pipe.config.sampling.guidance != "off"
+    flops = drawing_flops(pipe.config, guided)
+    rows = []
+    for mode, batch in each:
+        took = found[mode, batch]
+        seconds = took["seconds"].median / batch
+        row = {
+            "mode": mode,
+            "batch": batch,
+            "seconds_per_image": seconds,
+            "transformer_seconds": took["transformer"].median / batch,
+            "decoder_seconds": took["decoder"].median / batch,
+            "spread": took["seconds"].spread,
+            "share_of_peak": flops / seconds / (about["fp32_peak_gflops"] * 1e9),
+        }
+        rows.append(row | (peak_alone(config, device, batch) if config.memory else {}))
+        advance(1)
+    return {
+        "model": config.model,
+        "random_weights": config.random_weights,
+        "parameters": parameters(pipe.model) + parameters(pipe.tokenizer),
+        "sampling": vars(pipe.config.sampling),
+        "flops_per_image": flops,
+        "decoder_flops": decoder_flops(pipe.config.tokenizer),
+        "rows": rows,
+        **about,
+    }
+
+
+def runs(config: SampleConfig) -> int:
+    """How often `measure` tells that it went on."""
+    return len(MODES) * len(config.batch) * (config.repeats + 2)

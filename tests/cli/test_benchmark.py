@@ -1,0 +1,36 @@
+"""`nextscale benchmark`: tables, reports, refusals."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nextscale.cli.main import main
+
+
+def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "reports/growth.json"
+    words = ["--measured-sides", "1", "2", "--repeats", "1", "--width", "64", "--json", str(file)]
+    assert main(["benchmark", "growth", *words]) == 0
+    assert "| next-scale               | 11 " in capsys.readouterr().out
+    assert len(json.loads(file.read_text())["rows"]) == 3
+
+
+def test_sample(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "sample.json"
+    words = ["--model", saved, "--batch", "2", "--repeats", "1", "--json", str(file)]
+    assert main(["benchmark", "sample", *words, "--no-memory"]) == 0
+    assert "| exact | 2     |" in capsys.readouterr().out
+    (row,) = json.loads(file.read_text())["rows"]
+    assert "peak_memory_bytes" not in row
+
+
+def test_bad_input(refused, saved: str, tmp_path: Path) -> None:
+    assert "nothing is known as 'x'" in refused("benchmark", "sample", "--model", "x")
+    said = refused("benchmark", "sample", "--model", "x", "--random-weights")
+    assert "nothing is known as 'x'" in said
+    said = refused("benchmark", "sample", "--model", saved, "--batch", "0")
+    assert "batch is (0,)" in said
+    assert "is a directory" in refused("benchmark", "growth", "--json", tmp_path)
+    assert "no power of two" in refused("benchmark", "growth", "--sides", "3", "4")
+    assert "known: benchmark sample, benchmark growth" in refused("benchmark", "x")
