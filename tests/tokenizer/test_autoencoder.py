@@ -67,11 +67,17 @@ def test_downsampling_pads_right_and_bottom_only():
     assert layer(x).flatten(1).tolist() == [[1, 0, 0, 0], [1, 1, 1, 1]]
 
 
-@torch.inference_mode()
-def test_upsampling_repeats_pixels_before_its_convolution():
-    layer, x = Upsample(3), torch.randn(1, 3, 2, 3)
-    repeated = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    torch.testing.assert_close(layer(x), layer.conv(repeated))
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_upsampling_repeats_pixels_before_its_convolution(layout):
+    layer, x = Upsample(3).double(), torch.randn(2, 3, 2, 3, dtype=torch.double)
+    x = x.contiguous(memory_format=layout).requires_grad_()
+    plain = layer.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    doubled = layer(x)
+    assert doubled.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(doubled, plain)
+    learnt = (x, layer.conv.weight, layer.conv.bias)
+    ours = torch.autograd.grad(doubled.square().sum(), learnt)
+    torch.testing.assert_close(ours, torch.autograd.grad(plain.square().sum(), learnt))
 
 
 @pytest.mark.parametrize("width_out", [4, 8])
