@@ -83,10 +83,10 @@ def load(
     if HUB_NAME.fullmatch(text):
         read_config(download(text, [CONFIG]))  # refuses a foreign repository before its weights
         return load_directory(download(text, FILES), device=device, dtype=dtype)
-    raise unknown(text)
+    raise unknown_name(text)
 
 
-def unknown(name: str) -> UsageError:
+def unknown_name(name: str) -> UsageError:
     """The complaint about a name that tells no model."""
     return UsageError(
         f"nothing is known as {name!r}; give one of {', '.join(known_models())}, "
@@ -109,7 +109,7 @@ def config_of(name: PathLike) -> ModelConfig:
     if HUB_NAME.fullmatch(text) and not Path(text).exists():
         return read_config(download(text, [CONFIG]))
     if not Path(text).is_dir():
-        raise unknown(text)
+        raise unknown_name(text)
     return read_config(Path(text))
 
 

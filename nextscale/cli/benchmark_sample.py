@@ -2,30 +2,19 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import add_device_argument, progress, usable_device
-from nextscale.cli.measuring import check_report, conclude
-from nextscale.cli.options import Parser, add_config, add_dataclass, from_options
+from nextscale.cli.measuring import add_benchmark_arguments, conclude, measured
+from nextscale.cli.options import Parser
 from nextscale.config.benchmark import SampleConfig
 
 
 def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
-    add_config(parser)
-    add_dataclass(parser, SampleConfig)
-    add_device_argument(parser)
+    add_benchmark_arguments(parser, SampleConfig)
 
 
 def run(options: Namespace) -> int:
     """Measures and tells."""
-    config = from_options(SampleConfig, options)
-    check_report(config.json)
-    import torch
-
-    from nextscale.benchmark import sampling
-
-    device = torch.device(usable_device(options.device))
-    with progress("drawing", sampling.runs(config), "runs") as advance:
-        report = sampling.measure(config, device, advance)
+    config, report = measured(options, SampleConfig, "sampling")
     conclude(
         report,
         config.json,

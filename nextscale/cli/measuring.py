@@ -2,11 +2,41 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from nextscale.cli.inference import check_writable
+from jsonargparse import Namespace
+
+from nextscale.cli.inference import (
+    add_device_argument,
+    check_writable,
+    progress,
+    usable_device,
+)
+from nextscale.cli.options import Parser, add_config, add_dataclass, from_options
 from nextscale.errors import UsageError
+
+T = TypeVar("T")
+
+
+def add_benchmark_arguments(parser: Parser, kind: type) -> None:
+    """Adds the options of a benchmark: its dataclass, and where it runs."""
+    add_config(parser)
+    add_dataclass(parser, kind)
+    add_device_argument(parser)
+
+
+def measured(options: Namespace, kind: type[T], name: str) -> tuple[T, dict[str, Any]]:
+    """Runs `measure` of `nextscale.benchmark.NAME`; gives its configuration and its report."""
+    config = from_options(kind, options)
+    check_report(options.json)
+    import torch
+
+    benchmark = import_module(f"nextscale.benchmark.{name}")
+    device = torch.device(usable_device(options.device))
+    with progress("measuring", benchmark.runs(config), "runs") as advance:
+        return config, benchmark.measure(config, device, advance)
 
 
 def check_report(file: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import compare
 import contenders
 import pytest
+import trainings
 from diffusion import DiffusionTraining
 
 from nextscale.cli.options import from_options, parser_for
@@ -68,15 +69,15 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_what_a_training_cost(run: Path) -> None:
-    assert compare.cost_of(run) == {"images": 1000, "hours": 150 / 3600, "flops": 10000.0}
-    assert compare.checkpoint_at(run, 0.3).name == "step-00000030"
-    assert compare.checkpoint_at(run, 1) == run / "final"
+    assert trainings.cost_of(run) == {"images": 1000, "hours": 150 / 3600, "flops": 10000.0}
+    assert trainings.checkpoint_at(run, 0.3).name == "step-00000030"
+    assert trainings.checkpoint_at(run, 1) == run / "final"
 
 
 def test_the_rate_of_lowest_loss_is_taken_by_all_of_a_kind(tmp_path: Path) -> None:
-    comparison = compare.Comparison(records=str(tmp_path))
+    comparison = trainings.Comparison(records=str(tmp_path))
     comparison.keep("rate_var", {"losses": {"0.0003": 3.0, "0.001": 2.5, "0.003": 2.7}})
-    assert compare.tuned_rate(comparison, "var_adaln") == 1e-3
+    assert trainings.tuned_rate(comparison, "var_adaln") == 1e-3
 
 
 def test_table_and_figures(tmp_path: Path) -> None:
@@ -99,9 +100,9 @@ def test_table_and_figures(tmp_path: Path) -> None:
             "date": "2026-11-25",
             "on_the_way": [{"share": 0.1, "fid": 4.0}, {"share": 0.3, "fid": 3.0}],
         }
-        compare.Comparison(records=str(records)).keep(f"row_{name}", record)
+        trainings.Comparison(records=str(records)).keep(f"row_{name}", record)
     seconds = {"median": {"ar": 0.02, "dit_ddim": 0.4}}
-    compare.Comparison(records=str(records)).keep("seconds", seconds)
+    trainings.Comparison(records=str(records)).keep("seconds", seconds)
     assert compare.main(command) == 0
     page = (tmp_path / "comparison.md").read_text()
     assert "| next-token | 0.050 (±0.050) | 5.00 | 0.80 | 0.70 | 90.0% | 2,000,000 | 49 |" in page

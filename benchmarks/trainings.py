@@ -1,0 +1,153 @@
+"""The comparison's trainings: run to their end, their learning rates tuned, their cost told."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from contenders import EQUAL_COST, PYRAMID, RATES, RECIPES, SINGLE, TRAININGS
+
+from nextscale.cli.options import tell
+from nextscale.errors import UsageError
+from nextscale.files import read_json, write_text
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the commands share.
+
+    Attributes:
+        work: directory of trainings and drawn images.
+        records: directory of what was found out; a record that is there is not made again.
+        pyramid: checkpoint of the next-scale tokenizer.
+        extractor: classifier that sees and judges all images.
+        only: trainings to run; none runs all.
+        count: images that a row is judged by.
+        tuning_count: images that an option is tuned by.
+        tuning_epochs: length of the trainings that tune a learning rate.
+        max_steps: of every training, for trials; 0 is off.
+    """
+
+    work: str = "runs/compare"
+    records: str = "docs/results/comparison"
+    pyramid: str = str(RECIPES / "pyramid")
+    extractor: str = "fashion-mnist"
+    only: tuple[str, ...] = ()
+    count: int = 10000
+    tuning_count: int = 2000
+    tuning_epochs: float = 0.5
+    max_steps: int = 0
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """What is known by this name."""
+        file = Path(self.records) / f"{name}.json"
+        return read_json(file) if file.is_file() else None
+
+    def keep(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Records values by a name."""
+        file = Path(self.records) / f"{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(values, indent=2) + "\n")
+        return values
+
+
+def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Path:
+    """The run of a recipe, trained to its end unless it was before.
+
+    Raises:
+        UsageError: if the training fails; it has told why.
+    """
+    training = TRAININGS[name]
+    telling = [f"{options[key]:g}" for key in ("learning_rate", "epochs") if key in options]
+    label = "-".join([name, str(seed), *telling])
+    out = Path(comparison.work) / label
+    if (out / "final/config.json").is_file():
+        return out
+    program = ["-m", "nextscale", "train", training.command]
+    if training.command == "diffusion":
+        program = [str(Path(__file__).with_name("diffusion.py")), "train"]
+    given = {"config": RECIPES / f"{name}.yaml", "out": out, "seed": seed, **options}
+    if training.tokenizer:
+        given["tokenizer"] = tokenizer_of(comparison, training.tokenizer)
+    if comparison.max_steps:
+        given["max_steps"] = comparison.max_steps
+    words = [word for key, value in given.items() for word in (dashed(key), str(value))]
+    tell(f"training {label}")
+    code = subprocess.run([sys.executable, *program, *words, "--resume"], check=False).returncode
+    if code:
+        raise UsageError(f"the training in {out} ended with code {code}; run this again to go on")
+    return out
+
+
+def dashed(name: str) -> str:
+    """An option as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def tokenizer_of(comparison: Comparison, name: str) -> str:
+    """The checkpoint of a tokenizer, trained if it is one of the comparison's own."""
+    if name == PYRAMID:
+        return comparison.pyramid
+    return str(trained(comparison, SINGLE, 0) / "final")
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def tuned_rate(comparison: Comparison, name: str) -> float:
+    """The learning rate whose short training has the lowest loss on unseen images."""
+    name = TRAININGS[name].rate_of or name
+    known = comparison.record(f"rate_{name}")
+    if known is None:
+        losses = {}
+        for rate in RATES:
+            short = {"learning_rate": rate, "epochs": comparison.tuning_epochs}
+            run = trained(comparison, name, 0, **short)
+            validations = [e for e in log_of(run) if e.get("event") == "validation"]
+            losses[f"{rate:g}"] = validations[-1]["loss"]
+        known = comparison.keep(f"rate_{name}", {"losses": losses})
+    losses = known["losses"]
+    return float(min(losses, key=losses.__getitem__))
+
+
+def training_flops(run: Path) -> float:
+    """Floating-point operations of training on one image."""
+    return log_of(run)[0]["training_flops_per_image"]
+
+
+def full_training(comparison: Comparison, name: str, seed: int) -> Path:
+    """The run of a recipe at its tuned rate; diffusion gets the arithmetic of `EQUAL_COST`."""
+    options: dict[str, Any] = {"learning_rate": tuned_rate(comparison, name)}
+    if TRAININGS[name].command == "diffusion":
+        short = trained(comparison, name, 0, **options, epochs=0.01)
+        equal = full_training(comparison, EQUAL_COST, 0)
+        recipe = yaml.safe_load((RECIPES / f"{EQUAL_COST}.yaml").read_text())
+        longer = training_flops(equal) / training_flops(short)
+        options["epochs"] = round(recipe["epochs"] * longer, 2)
+        options["save_every"] = round(recipe["save_every"] * longer)
+    return trained(comparison, name, seed, **options)
+
+
+def cost_of(run: Path) -> dict[str, float]:
+    """Arithmetic and hours of a training, and images it saw."""
+    # A run that was killed logs some steps twice; the last line of each counts.
+    steps = {entry["images"]: entry for entry in log_of(run) if "images_per_second" in entry}
+    images, seconds, before = 0, 0.0, 0
+    for _, entry in sorted(steps.items()):
+        seconds += (entry["images"] - before) / entry["images_per_second"]
+        images = before = entry["images"]
+    return {"images": images, "hours": seconds / 3600, "flops": images * training_flops(run)}
+
+
+def checkpoint_at(run: Path, share: float) -> Path:
+    """The model of a run after a share of its training."""
+    if share == 1:
+        return run / "final"
+    places = sorted((run / "checkpoints").glob("step-*"))
+    wanted = share * log_of(run)[0]["steps"]
+    return min(places, key=lambda place: abs(int(place.name.removeprefix("step-")) - wanted))
