@@ -255,6 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"compare: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("compare: interrupted; run this again to go on", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -76,10 +76,20 @@ def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Pat
         given["max_steps"] = comparison.max_steps
     words = [word for key, value in given.items() for word in (dashed(key), str(value))]
     tell(f"training {label}")
-    code = subprocess.run([sys.executable, *program, *words, "--resume"], check=False).returncode
+    code = run_to_its_end([sys.executable, *program, *words, "--resume"])
     if code:
         raise UsageError(f"the training in {out} ended with code {code}; run this again to go on")
     return out
+
+
+def run_to_its_end(command: list[str]) -> int:
+    """A program's exit code; at Ctrl-C, which reaches it too, it is given the time to save."""
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise
 
 
 def dashed(name: str) -> str:

@@ -1,6 +1,11 @@
 """The comparison's plan, arithmetic and table; its trainings take hours and are not run here."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import compare
@@ -124,3 +129,35 @@ def test_bad_input_is_one_line(words, told, capsys: pytest.CaptureFixture[str]) 
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("compare: error: ")
     assert told in said
+
+
+def test_an_interrupted_training_is_given_time_to_save(tmp_path: Path) -> None:
+    """Ctrl-C reaches both programs; the one that waits must not kill the one that saves."""
+    saving = (
+        "import pathlib, signal, sys, time\n"
+        "def save(*_):\n"
+        "    time.sleep(1)\n"
+        "    pathlib.Path('saved').touch()\n"
+        "    sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, save)\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(60)\n"
+    )
+    waiting = (
+        "import sys, trainings\n"
+        "try:\n"
+        "    trainings.run_to_its_end([sys.executable, '-c', sys.argv[1]])\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(trainings.__file__).parent)}
+    command = [sys.executable, "-c", waiting, saving]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+    assert (tmp_path / "saved").exists()
