@@ -131,6 +131,8 @@ def save(pipe: Pipeline, directory: PathLike, *, dtype: torch.dtype | None = Non
 
 def write(pipe: Pipeline, folder: Path, *, dtype: torch.dtype | None = None) -> None:
     """Writes the files of a checkpoint into a folder that exists."""
+    if pipe.quantized:
+        raise UsageError("int8 weights cannot be saved; load the model again and save that one")
     model = pipe.maybe_model
     kept = getattr(torch, pipe.config.tokenizer_dtype) if pipe.config.tokenizer_dtype else None
     tokenizer_tensors = stored(pipe.tokenizer, dtype or kept)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nextscale.acceleration import compile_networks, quantize_linear
 from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 from nextscale.models.build import Model
@@ -37,6 +38,7 @@ class Pipeline:
         self.tokenizer = tokenizer.eval()
         self.maybe_model = None if model is None else model.eval()
         self.config = config
+        self.quantized = False
 
     @property
     def model(self) -> Model:
@@ -57,6 +59,27 @@ class Pipeline:
         self.tokenizer.to(device)
         if self.maybe_model is not None:
             self.maybe_model.to(device)
+        return self
+
+    def compile(self) -> "Pipeline":
+        """Runs the networks through torch.compile and returns itself; see `compile_networks`.
+
+        Raises:
+            UsageError: if this is a tokenizer alone, or there is no C++ compiler.
+        """
+        compile_networks(self.model.transformer, self.tokenizer)
+        return self
+
+    def quantize(self) -> "Pipeline":
+        """Makes the transformer multiply in int8 and returns itself; see `quantize_linear`.
+
+        Fast together with `compile`. It can draw then, not be saved.
+
+        Raises:
+            UsageError: if this is a tokenizer alone, or torchao is not installed.
+        """
+        quantize_linear(self.model.transformer)
+        self.quantized = True
         return self
 
     def label_numbers(self, labels: Sequence[Label]) -> Tensor:

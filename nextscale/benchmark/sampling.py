@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from nextscale import checkpoint
+from nextscale.acceleration import keep_freed_memory
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
 from nextscale.complexity import decoder_flops, drawing_flops, parameters, peak_memory
 from nextscale.config.benchmark import SampleConfig
@@ -17,21 +18,33 @@ from nextscale.pipeline import Pipeline
 from nextscale.sampling import generate, last_state
 from nextscale.tokenizer.tokenizer import Tokenizer
 
-MODES = ("exact",)
+
+def open_pipeline(config: SampleConfig, device: torch.device, mode: str) -> Pipeline:
+    """The model, or one of its shape with fresh weights, in a mode of drawing.
+
+    Compiled and int8 modes compute as `--compile` and `--compile --precision int8` do; on a GPU all
+    but int8 computes in bfloat16 then.
+    """
+    keep_freed_memory()
+    dtype = torch.bfloat16 if mode == "compiled" and device.type != "cpu" else torch.float32
+    if config.random_weights:
+        pipe = random_pipeline(config.model, device, dtype)
+    else:
+        pipe = checkpoint.load(config.model, device=device, dtype=dtype)
+    if mode == "int8":
+        pipe.quantize()
+    return pipe if mode == "exact" else pipe.compile()
 
 
-def open_pipeline(config: SampleConfig, device: torch.device) -> Pipeline:
-    """The model, or one of its shape with fresh weights."""
-    if not config.random_weights:
-        return checkpoint.load(config.model, device=device)
-    whole = checkpoint.config_of(config.model)
+def random_pipeline(name: str, device: torch.device, dtype: torch.dtype) -> Pipeline:
+    """A pipeline of a model's shape with fresh weights."""
+    whole = checkpoint.config_of(name)
     if whole.model is None:
-        raise UsageError(f"{config.model} is a tokenizer alone; drawing needs a transformer too")
+        raise UsageError(f"{name} is a tokenizer alone; drawing needs a transformer too")
     torch.manual_seed(0)
     with device:
-        return Pipeline(
-            Tokenizer(whole.tokenizer), build_model(whole.model, whole.tokenizer), whole
-        )
+        tokenizer, model = Tokenizer(whole.tokenizer), build_model(whole.model, whole.tokenizer)
+    return Pipeline(tokenizer.to(dtype), model.to(dtype), whole)
 
 
 def drawing(pipe: Pipeline, batch: int) -> Callable[[], Parts]:
@@ -53,18 +66,18 @@ def drawing(pipe: Pipeline, batch: int) -> Callable[[], Parts]:
     return run
 
 
-def peak_of(config: SampleConfig, device: str, batch: int) -> dict[str, int]:
+def peak_of(config: SampleConfig, device: str, mode: str, batch: int) -> dict[str, int]:
     """Bytes before the model was opened and at most while a batch was drawn, in this process."""
     where = torch.device(device)
     before = peak_memory(where)
-    drawing(open_pipeline(config, where), batch)()
+    drawing(open_pipeline(config, where, mode), batch)()
     return {"memory_before_bytes": before, "peak_memory_bytes": peak_memory(where)}
 
 
-def peak_alone(config: SampleConfig, device: torch.device, batch: int) -> dict[str, int]:
+def peak_alone(config: SampleConfig, device: torch.device, mode: str, batch: int) -> dict[str, int]:
     """`peak_of` in a new process, where nothing else was ever in memory."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-        return alone.submit(peak_of, config, str(device), batch).result()
+        return alone.submit(peak_of, config, str(device), mode, batch).result()
 
 
 def measure(
@@ -75,9 +88,11 @@ def measure(
     Args:
         advance: is told of every run, of `runs(config)` ones.
     """
-    pipe = open_pipeline(config, device)
-    each = [(mode, batch) for mode in MODES for batch in config.batch]
-    found = in_turn({key: drawing(pipe, key[1]) for key in each}, config.repeats, advance)
+    pipes = {mode: open_pipeline(config, device, mode) for mode in config.modes}
+    pipe = pipes[config.modes[0]]
+    each = [(mode, batch) for mode in config.modes for batch in config.batch]
+    measured = {(mode, batch): drawing(pipes[mode], batch) for mode, batch in each}
+    found = in_turn(measured, config.repeats, advance)
     about = machine(device)
     guided = pipe.config.sampling.cfg > 0 and pipe.config.sampling.guidance != "off"
     flops = drawing_flops(pipe.config, guided)
@@ -94,7 +109,7 @@ def measure(
             "spread": took["seconds"].spread,
             "share_of_peak": flops / seconds / (about["fp32_peak_gflops"] * 1e9),
         }
-        rows.append(row | (peak_alone(config, device, batch) if config.memory else {}))
+        rows.append(row | (peak_alone(config, device, mode, batch) if config.memory else {}))
         advance(1)
     return {
         "model": config.model,
@@ -110,4 +125,4 @@ def measure(
 
 def runs(config: SampleConfig) -> int:
     """How often `measure` tells that it went on."""
-    return len(MODES) * len(config.batch) * (config.repeats + 2)
+    return len(config.modes) * len(config.batch) * (config.repeats + 2)

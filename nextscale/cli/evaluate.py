@@ -8,10 +8,13 @@ from typing import Any
 from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
+    accelerate,
+    add_acceleration_arguments,
     add_device_argument,
     add_sampling_arguments,
     given_sampling,
     load_model,
+    precision_of,
     progress,
 )
 from nextscale.cli.measuring import check_report, write_report
@@ -50,6 +53,7 @@ def add_arguments(parser: Parser) -> None:
     add_dataclass(parser, EvaluationConfig)
     add_device_argument(parser)
     add_sampling_arguments(parser)
+    add_acceleration_arguments(parser)
 
 
 def run(options: Namespace) -> int:
@@ -72,7 +76,10 @@ def run(options: Namespace) -> int:
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     device = str(state.device) if options.device == "auto" else options.device
-    pipe = None if finished else load_model(what, device)
+    pipe = None if finished else load_model(what, device, precision_of(options))
+    drawn = pipe is not None and pipe.maybe_model is not None and not config.reconstruct
+    if (options.precision or options.compile) and not drawn:
+        raise UsageError("--precision and --compile act on drawing; nothing is drawn here")
     if not config.reference:
         if pipe is None or pipe.config.data != "fashion-mnist":
             raise UsageError("there is nothing to compare with; give --reference")
@@ -86,11 +93,13 @@ def run(options: Namespace) -> int:
     places = [config.json] if config.json else []
     if pipe is None:
         report = judge_images(evaluation, what)
-    elif config.reconstruct or pipe.maybe_model is None:
-        report = judge_tokenizer(evaluation, what, pipe)
-    else:
-        report = judge_model(evaluation, what, pipe, {**vars(pipe.config.sampling), **given})
+    elif drawn:
+        sampling = {**vars(pipe.config.sampling), **given}
+        made = accelerate(pipe, options)
+        report = judge_model(evaluation, what, pipe, made, sampling)
         places.append(str(Path(config.out) / "report.json"))
+    else:
+        report = judge_tokenizer(evaluation, what, pipe)
     if state.is_main_process:
         conclude(report, places)
     return 0

@@ -1,6 +1,7 @@
 """What the commands share that run a finished model: its options, its loading, and their output."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from jsonargparse import ActionYesNo, Namespace
 
-from nextscale.cli.options import Parser, add_config
+from nextscale.cli.options import Parser, add_config, tell
 from nextscale.config.model import SamplingConfig
 from nextscale.errors import UsageError
 from nextscale.files import replacing_file
@@ -57,6 +58,15 @@ def add_sampling_arguments(parser: Parser) -> None:
     add("--smooth", action=ActionYesNo(no_prefix="no-"), default=None, help="average codes")
 
 
+def add_acceleration_arguments(parser: Parser) -> None:
+    """Adds in which precision images are drawn, and whether by compiled networks."""
+    group = parser.add_argument_group("how fast to draw")
+    add = group.add_argument
+    what = "of the networks [float32; bfloat16 if compiled on a GPU]; int8 needs torchao"
+    add("--precision", choices=("float32", "bfloat16", "int8"), help=what)
+    add("--compile", action="store_true", help="through torch.compile; the first run takes long")
+
+
 def add_rejection_arguments(parser: Parser) -> None:
     """Adds which of the drawn images are kept."""
     share = "share of the drawn images to keep, those of which the classifier is surest"
@@ -95,13 +105,54 @@ def check_at_least(least: int, **values: int | None) -> None:
             raise UsageError(f"{option} is {value}; it must be at least {least}")
 
 
-def load_model(name: str, device: str) -> "Pipeline":
-    """Loads a model onto a device. Raises UsageError if either cannot be had."""
+def load_model(name: str, device: str, precision: str = "float32") -> "Pipeline":
+    """Loads a model onto a device. Raises UsageError if either cannot be had.
+
+    Args:
+        precision: of the weights; int8 is made of float32, by `accelerate`.
+    """
+    import torch
+
+    from nextscale.acceleration import keep_freed_memory
     from nextscale.checkpoint import load
 
     if not name:
         raise UsageError("the model's name is empty; `nextscale models` lists what is known")
-    return load(name, device=usable_device(device))
+    keep_freed_memory()
+    dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
+    return load(name, device=usable_device(device), dtype=dtype)
+
+
+def precision_of(options: Namespace) -> str:
+    """What `--precision` says, or what stands for it where it is not given."""
+    compiled_on_gpu = options.compile and usable_device(options.device) != "cpu"
+    return options.precision or ("bfloat16" if compiled_on_gpu else "float32")
+
+
+def accelerate(pipe: "Pipeline", options: Namespace) -> dict[str, Any]:
+    """Makes a pipeline as fast as the options of `add_acceleration_arguments` ask.
+
+    Returns:
+        hashes of its weights as loaded, and what was made of them, for reports.
+    """
+    from nextscale.acceleration import kernels
+    from nextscale.checkpoint import hash_weights
+
+    made = {
+        "tokenizer": hash_weights(pipe.tokenizer.state_dict()),
+        "transformer": hash_weights(pipe.model.state_dict()),
+        "precision": precision_of(options),
+        "compiled": options.compile,
+    }
+    if made["precision"] == "int8":
+        pipe.quantize()
+    if options.compile:
+        pipe.compile()
+        begin = time.perf_counter()
+        pipe.sample([None, None])  # what is compiled here is compiled for any batch
+        seconds = time.perf_counter() - begin
+        tell(f"compiled in {seconds:.0f} s; the kernels are kept in {kernels()}")
+    return made
 
 
 def usable_device(device: str) -> str:

@@ -10,6 +10,8 @@ from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
     Output,
+    accelerate,
+    add_acceleration_arguments,
     add_model_arguments,
     add_rejection_arguments,
     add_running_arguments,
@@ -18,6 +20,7 @@ from nextscale.cli.inference import (
     given_sampling,
     judge_of,
     load_model,
+    precision_of,
     progress,
 )
 from nextscale.cli.options import Parser, tell
@@ -47,6 +50,7 @@ def add_arguments(parser: Parser) -> None:
     add("--seed", type=int, default=0, help="image i is drawn with seed + i")
     add_sampling_arguments(parser)
     add_rejection_arguments(parser)
+    add_acceleration_arguments(parser)
     group = parser.add_argument_group("what to write")
     add = group.add_argument
     add("--grow", action="store_true", help="also growing.gif, the grid after every scale")
@@ -62,7 +66,7 @@ def run(options: Namespace) -> int:
     check_at_least(1, count=options.count, batch=options.batch, grid_columns=options.grid_columns)
     check_at_least(0, seed=options.seed)
     given, output = given_sampling(options), Output(options.out)
-    pipe = load_model(options.model, options.device)
+    pipe = load_model(options.model, options.device, precision_of(options))
     labels = choose_labels(pipe, options.labels, options.count, options.seed)
     sampling = {**vars(pipe.config.sampling), **given}
     names = [file_name(pipe.config, i, label) for i, label in enumerate(labels)]
@@ -73,6 +77,7 @@ def run(options: Namespace) -> int:
     seeds = [options.seed + i for i in range(len(drawn))]
     if seeds[-1] > LARGEST_SEED:
         raise UsageError(f"--seed is {options.seed}; seed + index may reach {LARGEST_SEED}")
+    made = accelerate(pipe, options)
 
     shown = min(len(labels), GRID_SHOWN)
     pictures: list[Image.Image] = []  # those shown in the grid; all, if some are to be chosen
@@ -105,7 +110,7 @@ def run(options: Namespace) -> int:
 
     rows = grid_rows(labels[:shown], options.grid_columns)
     write_grids(output, rows, pictures, growth if options.grow else [])
-    output.table("samples.json", record(pipe, options, sampling, labels, names, seeds))
+    output.table("samples.json", record(pipe, options, made, sampling, labels, names, seeds))
     if shown < len(labels):
         tell(f"the grid shows the first {shown} of {len(labels)} images")
     print(f"{speed(pipe, sampling, options.grow, len(drawn), seconds)}; see {output.directory}")
@@ -205,6 +210,7 @@ def label_name(config: ModelConfig, label: int) -> str:
 def record(
     pipe: "Pipeline",
     options: Namespace,
+    made: dict[str, Any],
     sampling: dict[str, Any],
     labels: Sequence[int],
     names: Sequence[str],
@@ -215,12 +221,12 @@ def record(
 
     import torch
 
-    from nextscale.checkpoint import hash_weights
-
     return {
         "model": options.model,
         "tokenizer_hash": pipe.config.tokenizer_hash,
-        "transformer_hash": hash_weights(pipe.model.state_dict()),  # as loaded
+        "transformer_hash": made["transformer"],
+        "precision": made["precision"],
+        "compiled": made["compiled"],
         "versions": {"nextscale": metadata.version("nextscale"), "torch": torch.__version__},
         "device": str(pipe.device),
         "seed": options.seed,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from nextscale.config.model import TransformerConfig
 from nextscale.errors import UsageError, check_range
 
+MODES = ("exact", "compiled", "int8")
+
 
 @dataclass(frozen=True)
 class GrowthConfig:
@@ -44,6 +46,7 @@ class SampleConfig:
     Attributes:
         model: as `nextscale sample` takes it.
         random_weights: of the model's shape instead of its own; what takes time is the same.
+        modes: ways of drawing: exact, compiled (torch.compile), int8 (compiled too).
         batch: images drawn at once.
         repeats: measurements of each row; their median is told.
         memory: also measure peak memory, each row in a process of its own.
@@ -52,6 +55,7 @@ class SampleConfig:
 
     model: str = "fashion-mnist"
     random_weights: bool = False
+    modes: tuple[str, ...] = MODES
     batch: tuple[int, ...] = (1, 8)
     repeats: int = 5
     memory: bool = True
@@ -59,5 +63,8 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         check_range(self, "repeats", 1)
+        unknown = [mode for mode in self.modes if mode not in MODES]
+        if unknown or not self.modes:
+            raise UsageError(f"modes are {self.modes}; known: {', '.join(MODES)}")
         if not self.batch or min(self.batch) < 1:
             raise UsageError(f"batch is {self.batch}; give sizes of at least 1")

@@ -174,13 +174,16 @@ class Evaluation:
         }
 
 
-def judge_model(run: Evaluation, name: str, pipe: Pipeline, sampling: dict[str, Any]) -> Report:
+def judge_model(
+    run: Evaluation, name: str, pipe: Pipeline, made: dict[str, Any], sampling: dict[str, Any]
+) -> Report:
     """Draws images of all classes in turn and judges them.
 
     Args:
         run: reference, extractor, processes.
         name: of the model, for the report.
         pipe: the model.
+        made: hashes of its weights, and how it computes, for the report.
         sampling: options of `sampling.generate`.
 
     Raises:
@@ -202,8 +205,7 @@ def judge_model(run: Evaluation, name: str, pipe: Pipeline, sampling: dict[str, 
     drawing = Drawing(drawer(pipe, sampling), labels, config.seed, config.keep, judge)
     settings = {
         "model": name,
-        "tokenizer": hash_weights(pipe.tokenizer.state_dict()),
-        "transformer": hash_weights(pipe.model.state_dict()),
+        **made,
         "sampling": sampling,
         "wanted": config.count,
         "seed": config.seed,

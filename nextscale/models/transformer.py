@@ -20,6 +20,7 @@ EPSILON = 1e-6  # of every layer norm
 MERGED = 128  # tokens; coarse scales up to so many share one masked attention call
 Modulation = tuple[Tensor, ...]
 Piece = tuple[int, int, Tensor | None]
+Stored = tuple[Tensor, int]  # a block's memory (2, B, heads, L, D / heads), tokens known in it
 
 
 class Cache:
@@ -27,16 +28,12 @@ class Cache:
 
     def __init__(self, like: Tensor, depth: int, batch: int, heads: int, tokens: int, width: int):
         shape = (depth, 2, batch, heads, tokens, width)
-        self.memory = like.new_empty(shape)
+        self.memory = like.new_empty(shape).unbind(0)
         self.length = 0
 
-    def extend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes keys and values (B, heads, l, width) behind the known ones; returns all."""
-        end = self.length + keys.shape[2]
-        stored = self.memory[block]
-        stored[0, :, :, self.length : end] = keys
-        stored[1, :, :, self.length : end] = values
-        return stored[0, :, :, :end], stored[1, :, :, :end]
+    def of(self, block: int) -> Stored:
+        """What a block reads, and writes its new keys and values into."""
+        return self.memory[block], self.length
 
     def advance(self, tokens: int) -> None:
         """Counts a scale as known once every block has stored it."""
@@ -57,16 +54,13 @@ class Attention(nn.Module):
             self.log_scale = nn.Parameter(torch.full((config.heads,), math.log(4.0)))
         self.project = nn.Linear(config.width, config.width)
 
-    def forward(
-        self, x: Tensor, pieces: Sequence[Piece], block: int, cache: Cache | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, pieces: Sequence[Piece], stored: Stored | None = None) -> Tensor:
         """Attends from every scale to itself and all coarser ones.
 
         Args:
             x: (B, l, D).
             pieces: of x, as `causal_pieces` gives them.
-            block: this block's place in the cache.
-            cache: earlier scales, to which x is added; None if x holds all of them.
+            stored: earlier scales, to which x is added; None if x holds all of them.
         """
         batch, tokens, width = x.shape
         zero = torch.zeros_like(self.query_bias)
@@ -79,10 +73,9 @@ class Attention(nn.Module):
             scale = 1.0
         else:
             scale = PLAIN_SCALE / math.sqrt(width // self.heads)
-        if cache is not None:
-            k, v = cache.extend(block, k, v)  # (B, heads, all so far, D / heads)
-        out = attend(q, k, v, pieces, scale)  # (B, heads, l, D / heads)
-        return self.project(out.transpose(1, 2).reshape(batch, tokens, width))
+        if stored is None:
+            return self.project(attend_pieces(q, k, v, pieces, scale))  # (B, l, D)
+        return self.project(torch.ops.nextscale.attend_stored(q, k, v, *stored, scale))
 
 
 def causal_pieces(spans: Sequence[tuple[int, int]], device: torch.device) -> list[Piece]:
@@ -106,21 +99,60 @@ def causal_pieces(spans: Sequence[tuple[int, int]], device: torch.device) -> lis
     return [shared, *((begin, end, None) for begin, end in spans[len(merged) :])]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[Piece], scale: float) -> Tensor:
-    """Attention (B, heads, l, width) of queries in pieces; keys may begin with cached tokens."""
-    known, dtype = k.shape[2] - q.shape[2], v.dtype
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention (B, l, D) of queries (B, heads, l, width) to keys and values."""
+    dtype = v.dtype
     if q.device.type == "cpu":  # its backward is several times slower in bfloat16
         q, k, v = q.float(), k.float(), v.float()
     with torch.autocast(q.device.type, enabled=q.device.type != "cpu"):
-        out = [
-            F.scaled_dot_product_attention(
-                part, k[:, :, : known + end], v[:, :, : known + end], mask, scale=scale
-            )
-            for part, (_, end, mask) in zip(
-                q.split([end - begin for begin, end, _ in pieces], 2), pieces, strict=True
-            )
-        ]
-    return (torch.cat(out, 2) if len(out) > 1 else out[0]).to(dtype)
+        out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+    return out.transpose(1, 2).flatten(2).to(dtype)
+
+
+def attend_pieces(q: Tensor, k: Tensor, v: Tensor, pieces: Sequence[Piece], scale: float) -> Tensor:
+    """Attention (B, l, D) in calls that `causal_pieces` cuts."""
+    out = [
+        attend(q[:, :, begin:end], k[:, :, :end], v[:, :, :end], mask, scale)
+        for begin, end, mask in pieces
+    ]
+    return torch.cat(out, 1) if len(out) > 1 else out[0]
+
+
+def attend_stored(
+    q: Tensor, k: Tensor, v: Tensor, memory: Tensor, begin: int, scale: float
+) -> Tensor:
+    """Writes keys and values behind the known ones, then attends to all of them.
+
+    Args:
+        q, k, v: (B, heads, l, width).
+        memory: (2, B, heads, L, width).
+        begin: tokens known in it.
+        scale: of the products.
+
+    Returns:
+        (B, l, D).
+    """
+    end = begin + k.shape[2]
+    memory[0, :, :, begin:end] = k
+    memory[1, :, :, begin:end] = v
+    return attend(q, memory[0, :, :, :end], memory[1, :, :, :end], None, scale)
+
+
+# An operator for compilers: they do not copy the memory to write into it, and CUDA graphs, whose
+# addresses are fixed, leave it out. (`torch.library.custom_op` would import the compiler itself.)
+STORED = "nextscale::attend_stored"
+torch.library.define(
+    STORED,
+    "(Tensor q, Tensor k, Tensor v, Tensor(a!) memory, SymInt begin, float scale) -> Tensor",
+    tags=torch.Tag.cudagraph_unsafe,
+)
+torch.library.impl(STORED, "default", attend_stored)
+
+
+@torch.library.register_fake(STORED)
+def _(q: Tensor, k: Tensor, v: Tensor, memory: Tensor, begin: int, scale: float) -> Tensor:
+    del k, v, memory, begin, scale
+    return torch.empty_like(q.transpose(1, 2).flatten(2), memory_format=torch.contiguous_format)
 
 
 class MLP(nn.Module):
@@ -177,20 +209,19 @@ class AdaLNBlock(nn.Module):
         x: Tensor,
         modulations: Modulation | Tensor,
         pieces: Sequence[Piece],
-        block: int,
-        cache: Cache | None = None,
+        stored: Stored | None = None,
     ) -> Tensor:
         """Hidden states (B, l, D) of tokens x (B, l, D).
 
         Args:
             modulations: of this block, or their source; then they are computed here, where a
                 sharded block (FSDP) has its weights at hand.
-            pieces, block, cache: as in `Attention`.
+            pieces, stored: as in `Attention`.
         """
         if isinstance(modulations, Tensor):
             modulations = self.modulations(modulations)
         gate_a, gate_m, scale_a, scale_m, shift_a, shift_m = modulations  # 6 x (B, 1, D)
-        a = self.attention(modulate(x, scale_a, shift_a), pieces, block, cache)  # (B, l, D)
+        a = self.attention(modulate(x, scale_a, shift_a), pieces, stored)  # (B, l, D)
         rate = self.drop_rate if self.training else 0.0
         x = x + drop_path(gate_a * a, rate)
         m = self.mlp(modulate(x, scale_m, shift_m))  # (B, l, D)
@@ -218,13 +249,12 @@ class PlainBlock(nn.Module):
         x: Tensor,
         modulations: Modulation | Tensor,
         pieces: Sequence[Piece],
-        block: int,
-        cache: Cache | None = None,
+        stored: Stored | None = None,
     ) -> Tensor:
         """As `AdaLNBlock`, whose arguments it takes."""
         del modulations
         rate = self.drop_rate if self.training else 0.0
-        x = x + drop_path(self.attention(self.norm1(x), pieces, block, cache), rate)  # (B, l, D)
+        x = x + drop_path(self.attention(self.norm1(x), pieces, stored), rate)  # (B, l, D)
         return x + drop_path(self.mlp(self.norm2(x)), rate)
 
 
@@ -259,7 +289,7 @@ class Transformer(nn.Module):
     def new_cache(self, batch: int, tokens: int) -> Cache:
         """Room for the keys and values of `tokens` tokens."""
         config = self.config
-        like = self.typed_blocks()[0].mlp.expand.weight
+        like = self.typed_blocks()[0].attention.query_bias
         return Cache(like, config.depth, batch, config.heads, tokens, config.width // config.heads)
 
     def forward(
@@ -278,7 +308,8 @@ class Transformer(nn.Module):
             cache: earlier tokens, to which x is added; None if x holds all of them.
         """
         for i, block in enumerate(self.blocks):
-            x = block(x, modulations[i], pieces, i, cache)  # (B, l, D)
+            stored = None if cache is None else cache.of(i)
+            x = block(x, modulations[i], pieces, stored)  # (B, l, D)
         if cache is not None:
             cache.advance(x.shape[1])
         return x

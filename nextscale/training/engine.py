@@ -1,11 +1,8 @@
-"""What a run runs on: processes, devices and compilers, through accelerate."""
+"""What a run runs on: processes and devices, through accelerate."""
 
 import os
-import shutil
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,13 +52,6 @@ def deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(was, warn_only=warned)
         settings.fill_uninitialized_memory = filled
-
-
-def can_compile() -> bool:
-    """Whether torch.compile finds what it builds with: a C++ compiler and Python's headers."""
-    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++")
-    headers = Path(sysconfig.get_path("include")) / "Python.h"
-    return any(map(shutil.which, compilers)) and headers.is_file()
 
 
 def seed_of(seed: int, micro_step: int, accelerator: Accelerator) -> int:

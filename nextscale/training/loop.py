@@ -19,13 +19,14 @@ from torch.distributed.checkpoint import state_dict as distributed
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
+from nextscale.acceleration import can_compile
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
 from nextscale.errors import UsageError
 from nextscale.files import replacing
 from nextscale.training.average import MovingAverage
-from nextscale.training.engine import can_compile, deterministic, seed_of
+from nextscale.training.engine import deterministic, seed_of
 from nextscale.training.feed import Feed
 from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor

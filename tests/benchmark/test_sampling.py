@@ -1,18 +1,21 @@
 """The report of drawing: its rows, its nominal arithmetic, its memory."""
 
+import pytest
 import torch
 
 from nextscale import checkpoint
+from nextscale.acceleration import can_compile
 from nextscale.benchmark import sampling
 from nextscale.benchmark.sampling import open_pipeline
 from nextscale.complexity import drawing_flops
 from nextscale.config.benchmark import SampleConfig
 
 CPU = torch.device("cpu")
+compiles = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
 
 
 def test_report() -> None:
-    config = SampleConfig(batch=(1, 2), repeats=1)
+    config = SampleConfig(modes=("exact",), batch=(1, 2), repeats=1)
     told = []
     report = sampling.measure(config, CPU, told.append)
     assert sum(told) == sampling.runs(config)
@@ -26,9 +29,19 @@ def test_report() -> None:
         assert row["peak_memory_bytes"] - row["memory_before_bytes"] > weights / 2
 
 
+@compiles
+def test_modes_are_what_they_say() -> None:
+    config = SampleConfig(modes=("int8",), batch=(3,), repeats=1, memory=False)
+    (row,) = sampling.measure(config, CPU, lambda _: None)["rows"]
+    assert (row["mode"], row["batch"]) == ("int8", 3)
+    assert row["seconds_per_image"] > 0
+    assert not open_pipeline(config, CPU, "compiled").quantized
+    assert open_pipeline(config, CPU, "int8").quantized
+
+
 def test_random_weights_have_the_model_s_shape() -> None:
-    own = open_pipeline(SampleConfig(), CPU)
-    fresh = open_pipeline(SampleConfig(random_weights=True), CPU)
+    own = open_pipeline(SampleConfig(), CPU, "exact")
+    fresh = open_pipeline(SampleConfig(random_weights=True), CPU, "exact")
     for module, other in ((own.model, fresh.model), (own.tokenizer, fresh.tokenizer)):
         shapes = {name: value.shape for name, value in module.state_dict().items()}
         assert {name: value.shape for name, value in other.state_dict().items()} == shapes

@@ -19,7 +19,7 @@ def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_sample(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "sample.json"
     words = ["--model", saved, "--batch", "2", "--repeats", "1", "--json", str(file)]
-    assert main(["benchmark", "sample", *words, "--no-memory"]) == 0
+    assert main(["benchmark", "sample", *words, "--no-memory", "--modes", "exact"]) == 0
     assert "| exact | 2     |" in capsys.readouterr().out
     (row,) = json.loads(file.read_text())["rows"]
     assert "peak_memory_bytes" not in row
@@ -31,6 +31,8 @@ def test_bad_input(refused, saved: str, tmp_path: Path) -> None:
     assert "nothing is known as 'x'" in said
     said = refused("benchmark", "sample", "--model", saved, "--batch", "0")
     assert "batch is (0,)" in said
+    said = refused("benchmark", "sample", "--model", saved, "--modes", "fast")
+    assert "known: exact, compiled, int8" in said
     assert "is a directory" in refused("benchmark", "growth", "--json", tmp_path)
     assert "no power of two" in refused("benchmark", "growth", "--sides", "3", "4")
     assert "known: benchmark sample, benchmark growth" in refused("benchmark", "x")

@@ -32,6 +32,12 @@ def test_unknown_things(refused, saved: str) -> None:
     assert "unknown metric 'beauty'; known: fid, is, precision, recall, kid" in said
 
 
+def test_speed_without_drawing(refused, saved: str, photographs: Path) -> None:
+    given = (*EXTRACTOR, "--reference", photographs)
+    for words in ((saved, "--reconstruct", "--compile"), (photographs, "--precision", "int8")):
+        assert "nothing is drawn here" in refused("evaluate", *words, *given)
+
+
 def test_empty_and_mixed_folders(refused, saved: str, photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     said = refused("evaluate", saved, *EXTRACTOR, "--reference", tmp_path / "empty")

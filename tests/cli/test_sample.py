@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from nextscale import checkpoint
+from nextscale.acceleration import can_compile
 from nextscale.cli.main import main
 from nextscale.cli.sample import choose_labels, grid_rows
 from nextscale.config.model import ModelConfig, SamplingConfig
@@ -45,6 +46,27 @@ def read_record(directory):
 def grid_size(directory):
     width, height = Image.open(directory / "grid.png").size
     return (width + GAP) // CELL, (height + GAP) // CELL
+
+
+def test_precision_and_compilation_are_recorded(draw, capsys):
+    plain = draw("--count", 2)
+    record = read_record(plain)
+    assert (record["precision"], record["compiled"]) == ("float32", False)
+    half = draw("--count", 2, "--precision", "bfloat16", out="half")
+    assert read_record(half)["precision"] == "bfloat16"
+    assert read_record(half)["transformer_hash"] != record["transformer_hash"]
+    name = record["images"][0]["file"]
+    assert not np.array_equal(pixels(plain / name), pixels(half / name))
+
+
+@pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
+def test_compiled_int8(draw, capsys):
+    out = draw("--count", 3, "--precision", "int8", "--compile")
+    record = read_record(out)
+    assert (record["precision"], record["compiled"]) == ("int8", True)
+    assert record["transformer_hash"] == read_record(draw(out="plain"))["transformer_hash"]
+    assert "compiled in" in capsys.readouterr().err
+    assert len(record["images"]) == 3
 
 
 def test_all_classes_in_turn_one_image_each(draw, capsys):

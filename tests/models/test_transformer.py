@@ -12,6 +12,7 @@ from nextscale.models.transformer import (
     Attention,
     Cache,
     Transformer,
+    attend_stored,
     causal_pieces,
     drop_path,
     modulate,
@@ -57,7 +58,7 @@ def test_attention_equals_one_softmax_under_a_block_causal_mask(normalized):
     level = torch.tensor([i for i, (b, e) in enumerate(spans(SCALES)) for _ in range(b, e)])
     scores = scores.masked_fill(level > level[:, None], -torch.inf)
     mixed = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(layer(x, PIECES, 0, None), layer.project(mixed), rtol=0, atol=1e-5)
+    torch.testing.assert_close(layer(x, PIECES), layer.project(mixed), rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
@@ -68,29 +69,43 @@ def test_masked_and_separate_calls_agree(monkeypatch):
     for merged in (0, 5, 128):  # no scale in the shared call, two of three, all
         monkeypatch.setattr(transformer, "MERGED", merged)
         pieces = causal_pieces(spans(SCALES), x.device)
-        outputs.append((len(pieces), layer(x, pieces, 0, None)))
+        outputs.append((len(pieces), layer(x, pieces)))
     assert [calls for calls, _ in outputs] == [3, 2, 1]
     torch.testing.assert_close(outputs[0][1], outputs[1][1], rtol=0, atol=1e-6)
     torch.testing.assert_close(outputs[0][1], outputs[2][1], rtol=0, atol=1e-6)
 
 
-def test_a_cache_hands_back_all_it_was_given():
-    cache = Cache(torch.zeros(1), depth=2, batch=1, heads=1, tokens=5, width=3)
-    first, second = torch.randn(2, 1, 1, 2, 3), torch.randn(2, 1, 1, 3, 3)
-    for part in (first, second):
-        for block in (0, 1):
-            keys, values = cache.extend(block, part[0] + block, part[1] - block)
-        cache.advance(part.shape[3])
+@torch.inference_mode()
+def test_stored_attention_sees_all_it_was_given_before():
+    cache = Cache(torch.zeros(1), depth=2, batch=1, heads=3, tokens=5, width=4)
+    q, k, v = torch.randn(3, 1, 3, 5, 4)
+    for begin, end in ((0, 2), (2, 5)):
+        new = [part[:, :, begin:end] for part in (q, k, v)]
+        outputs = [attend_stored(*new, *cache.of(block), 0.7) for block in (0, 1)]
+        whole = F.scaled_dot_product_attention(
+            new[0], k[:, :, :end], v[:, :, :end], scale=0.7
+        )  # (1, 3, l, 4)
+        for out in outputs:
+            torch.testing.assert_close(out, whole.transpose(1, 2).flatten(2))
+        cache.advance(end - begin)
     assert cache.length == 5
-    assert torch.equal(keys, torch.cat([first[0], second[0]], 2) + 1)
-    assert torch.equal(values, torch.cat([first[1], second[1]], 2) - 1)
+    assert torch.equal(cache.of(1)[0], torch.stack([k, v]))
+
+
+def test_stored_attention_keeps_the_contract_of_operators():
+    new = torch.randn(3, 2, 3, 4, 5).unbind(0)
+    torch.library.opcheck(
+        torch.ops.nextscale.attend_stored.default,
+        (*new, torch.zeros(2, 2, 3, 9, 5), 3, 0.5),
+        test_utils=("test_schema", "test_faketensor"),
+    )
 
 
 def test_a_cache_holds_keys_in_the_weights_type():
     model = Transformer(TransformerConfig(depth=2, width=8, heads=2)).bfloat16()
-    memory = model.new_cache(batch=3, tokens=7).memory
-    assert memory.dtype == torch.bfloat16
-    assert memory.shape == (2, 2, 3, 2, 7, 4)
+    memory, known = model.new_cache(batch=3, tokens=7).of(1)
+    assert (memory.dtype, known) == (torch.bfloat16, 0)
+    assert memory.shape == (2, 3, 2, 7, 4)
 
 
 def test_modulate_normalises_then_scales_by_one_more_and_shifts():
@@ -105,9 +120,9 @@ def test_modulate_normalises_then_scales_by_one_more_and_shifts():
 def test_gates_close_both_branches():
     block = AdaLNBlock(TransformerConfig(width=8, heads=2), 0.0)
     x, one = torch.randn(2, TOKENS, 8), torch.ones(2, 1, 8)
-    closed = block(x, (0 * one, 0 * one, one, one, one, one), PIECES, 0)
+    closed = block(x, (0 * one, 0 * one, one, one, one, one), PIECES)
     assert torch.equal(closed, x)
-    only_mlp = block(x, (0 * one, 2 * one, one, 0 * one, one, 0 * one), PIECES, 0)
+    only_mlp = block(x, (0 * one, 2 * one, one, 0 * one, one, 0 * one), PIECES)
     torch.testing.assert_close(only_mlp, x + 2 * block.mlp(F.layer_norm(x, (8,), eps=1e-6)))
 
 
@@ -126,7 +141,7 @@ def test_drop_path_rises_with_depth_and_acts_in_training_only():
     for gates in ((one, 0 * one), (0 * one, one)):  # attention alone, then the MLP alone
         modulations = (*gates, one, one, one, one)
         counts = [
-            (last.train(training)(x, modulations, [(0, 1, None)], 0) == x).all(-1).sum().item()
+            (last.train(training)(x, modulations, [(0, 1, None)]) == x).all(-1).sum().item()
             for training in (True, False)
         ]
         assert counts == [pytest.approx(40, abs=20), 0]  # samples left as they came

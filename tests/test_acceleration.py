@@ -1,0 +1,124 @@
+"""Compiled blocks give the same logits in two graphs; int8 stays near; freed memory is kept."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from nextscale import acceleration, checkpoint
+from nextscale.acceleration import can_compile
+from nextscale.config.model import RELEASED_256, ModelConfig
+from nextscale.errors import UsageError
+from nextscale.pipeline import Pipeline
+from nextscale.sampling import prepare
+from nextscale.scales import areas
+
+BATCH = 2
+compiles = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
+
+
+@pytest.fixture
+def make_pipe(make_tokenizer, make_model):
+    """Builds a pipeline of ten scales whose large maps are wide enough for int8."""
+
+    def make() -> Pipeline:
+        tokenizer = make_tokenizer(scales=RELEASED_256)
+        model = make_model(tokenizer, width=64)
+        return Pipeline(tokenizer, model, ModelConfig(tokenizer.config, model.config))
+
+    return make
+
+
+@torch.inference_mode()
+def cached_logits(pipe: Pipeline, guided: bool = True) -> torch.Tensor:
+    """Logits (2B, L, V) of all scales, teacher-forced, as drawing computes them."""
+    generator = torch.Generator().manual_seed(0)
+    predict, x = prepare(pipe.model, torch.tensor([0, 1])[:BATCH], guided)
+    parts = []
+    for area in areas(pipe.model.scales):
+        if parts:
+            x = torch.randn(len(x), area, pipe.model.config.width, generator=generator)
+        parts.append(predict(x))
+    return torch.cat(parts, 1)
+
+
+@compiles
+def test_compiled_logits_are_those_of_plain_blocks_and_few_graphs_serve_all(make_pipe) -> None:
+    plain, pipe = make_pipe(), make_pipe().compile()
+    counters.clear()
+    first = cached_logits(pipe)
+    torch.testing.assert_close(first, cached_logits(plain), rtol=0, atol=1e-4)
+    assert not counters["graph_break"]
+    compiled = counters["stats"]["unique_graphs"]
+    assert 1 <= compiled <= 2  # of ten scales and two blocks: one token, more tokens
+    assert torch.equal(cached_logits(pipe), first)
+    pipe.sample([0] * 5, cfg=1.5)
+    pipe.sample([1, None, 2], cfg=0)
+    assert counters["stats"]["unique_graphs"] == compiled
+    assert not counters["graph_break"]
+
+
+@compiles
+def test_int8_is_near_and_as_near_compiled(make_pipe) -> None:
+    plain, pipe = cached_logits(make_pipe()), make_pipe().quantize()
+    eager = cached_logits(pipe)
+    error = ((eager - plain).std() / plain.std()).item()
+    assert 0.001 < error < 0.1
+    compiled = cached_logits(pipe.compile())
+    assert ((compiled - eager).std() / plain.std()).item() < error
+
+
+def test_int8_takes_the_large_maps_alone(make_pipe, tmp_path) -> None:
+    pipe = make_pipe().quantize()
+    kinds = {
+        name: type(part.weight).__name__
+        for name, part in pipe.model.named_modules()
+        if isinstance(part, nn.Linear)
+    }
+    quantized = {name for name, kind in kinds.items() if kind == "Int8Tensor"}
+    ends = ("query_key_value", "attention.project", "mlp.expand", "mlp.project")
+    assert quantized == {name for name in kinds if name.endswith(ends)}
+    assert {"head", "word_embedding"} <= set(kinds) - quantized
+    with pytest.raises(UsageError, match="int8 weights cannot be saved"):
+        checkpoint.save(pipe, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_missing_is_told(pipe, monkeypatch) -> None:
+    monkeypatch.setattr(acceleration, "can_compile", lambda: False)
+    with pytest.raises(UsageError, match=r"a C\+\+ compiler"):
+        pipe.compile()
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(UsageError, match="pip install torchao"):
+        pipe.quantize()
+    assert not pipe.quantized
+
+
+def test_kernels_lie_in_the_cache_or_where_the_variable_says(monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert acceleration.kernels() == tmp_path / "nextscale/kernels"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
+    assert str(acceleration.kernels()) == "/elsewhere"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="acts on glibc alone")
+def test_freed_memory_is_kept() -> None:
+    program = """
+import re, torch
+from nextscale.acceleration import keep_freed_memory
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
+before = resident()
+torch.ones(50 * 2**20); given_back = resident() - before
+keep_freed_memory()
+torch.ones(50 * 2**20); kept = resident() - before
+print(given_back, kept)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    given_back, kept = map(int, done.stdout.split())
+    assert given_back < 100_000 < kept  # KiB, of 200 MiB
