@@ -80,7 +80,8 @@ def keep_freed_memory() -> None:
     """Lets the C library keep what is freed, where it is glibc; of this process, once and for all.
 
     It would give large tensors back at once, and the next would come as pages that the system
-    clears one by one: a fifth of the decoder's time at 256 pixels. Peak memory grows a little.
+    clears one by one: a fifth of the time of the decoder at 256 pixels, and of training d16. Peak
+    memory grows a little.
     """
     library = ctypes.CDLL(None) if os.name == "posix" else None
     if hasattr(library, "mallopt") and hasattr(library, "gnu_get_libc_version"):

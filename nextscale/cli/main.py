@@ -21,10 +21,16 @@ COMMANDS = {
         "measure a model, a tokenizer or images: FID, IS, precision, recall, KID",
     ),
     "benchmark sample": ("benchmark_sample", "measure how fast a model draws, and in what memory"),
+    "benchmark train": ("benchmark_train", "measure how fast both stages train, in what memory"),
+    "benchmark methods": (
+        "benchmark_methods",
+        "measure next-scale against next-token and diffusion on one trunk",
+    ),
     "benchmark growth": (
         "benchmark_growth",
         "count and measure how attention's cost grows with the token map",
     ),
+    "estimate": ("estimate", "tell parameters, arithmetic, memory and time before a start"),
     "convert": ("convert", "make a checkpoint of released or published weights"),
     "models": ("models", "list the models that can be loaded by name"),
 }

@@ -6,6 +6,9 @@ from nextscale.config.model import TransformerConfig
 from nextscale.errors import UsageError, check_range
 
 MODES = ("exact", "compiled", "int8")
+STAGES = ("tokenizer", "transformer")
+TASKS = ("sample", *STAGES)
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,112 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         check_range(self, "repeats", 1)
-        unknown = [mode for mode in self.modes if mode not in MODES]
-        if unknown or not self.modes:
-            raise UsageError(f"modes are {self.modes}; known: {', '.join(MODES)}")
-        if not self.batch or min(self.batch) < 1:
-            raise UsageError(f"batch is {self.batch}; give sizes of at least 1")
+        check_batch(self.batch)
+        check_choices("modes", self.modes, MODES)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """`nextscale benchmark train`.
+
+    Attributes:
+        model: whose shape is trained, as `nextscale sample` takes it; weights are fresh.
+        stages: of tokenizer and transformer; tokens are cached for the latter.
+        precision: of the arithmetic, of float32 and bfloat16.
+        batch: images an optimizer step.
+        activation_checkpointing: of the transformer's blocks.
+        compile: through torch.compile.
+        repeats: measurements of each row; their median is told.
+        memory: also measure peak memory, each row in a process of its own.
+        json: also write the report there.
+    """
+
+    model: str = "fashion-mnist"
+    stages: tuple[str, ...] = STAGES
+    precision: tuple[str, ...] = PRECISIONS
+    batch: tuple[int, ...] = (64,)
+    activation_checkpointing: bool = False
+    compile: bool = False
+    repeats: int = 5
+    memory: bool = True
+    json: str = ""
+
+    def __post_init__(self) -> None:
+        check_range(self, "repeats", 1)
+        check_batch(self.batch)
+        check_choices("stages", self.stages, STAGES)
+        check_choices("precision", self.precision, PRECISIONS)
+
+
+@dataclass(frozen=True)
+class MethodsConfig:
+    """`nextscale benchmark methods`.
+
+    Attributes:
+        depth: of the trunk.
+        width: of the trunk, whose heads are 64 wide; 0 is 64 * depth.
+        batch: images drawn at once.
+        diffusion_steps: of the diffusion peer.
+        timed_steps: of them, which are measured and stand for all.
+        repeats: measurements of each method; their median is told.
+        json: also write the report there.
+    """
+
+    depth: int = 16
+    width: int = 0
+    batch: int = 1
+    diffusion_steps: int = 250
+    timed_steps: int = 5
+    repeats: int = 3
+    json: str = ""
+
+    def __post_init__(self) -> None:
+        check_range(self, "batch diffusion_steps timed_steps repeats", 1)
+        if self.width % 64:
+            raise UsageError(f"width is {self.width}; it must be a multiple of 64")
+        shape = TransformerConfig(depth=self.depth, width=self.width)
+        object.__setattr__(self, "width", shape.width)
+        if self.timed_steps > self.diffusion_steps:
+            raise UsageError(f"timed_steps is {self.timed_steps}; there are {self.diffusion_steps}")
+
+
+@dataclass(frozen=True)
+class EstimateConfig:
+    """`nextscale estimate`.
+
+    Attributes:
+        model: whose shape is meant, as `nextscale sample` takes it; its weights are not needed.
+        tasks: sample, and the stages that may be trained: tokenizer and transformer.
+        precision: float32; bfloat16, in training of the arithmetic alone.
+        batch: images at once.
+        activation_checkpointing: in training the transformer.
+        rate: GFLOP/s, of which the time follows; 0 measures what this machine multiplies in
+            float32.
+        json: also write the report there.
+    """
+
+    model: str = "fashion-mnist"
+    tasks: tuple[str, ...] = TASKS
+    precision: tuple[str, ...] = PRECISIONS
+    batch: tuple[int, ...] = (1, 8)
+    activation_checkpointing: bool = False
+    rate: float = 0.0
+    json: str = ""
+
+    def __post_init__(self) -> None:
+        check_range(self, "rate", 0)
+        check_batch(self.batch)
+        check_choices("tasks", self.tasks, TASKS)
+        check_choices("precision", self.precision, PRECISIONS)
+
+
+def check_batch(batch: tuple[int, ...]) -> None:
+    """Raises UsageError unless there are sizes of batches."""
+    if not batch or min(batch) < 1:
+        raise UsageError(f"batch is {batch}; give sizes of at least 1")
+
+
+def check_choices(name: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Raises UsageError unless there are words, all of them known."""
+    if not given or not set(given) <= set(known):
+        raise UsageError(f"{name} are {list(given)}; known: {', '.join(known)}")

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nextscale.config.model import TransformerConfig
 from nextscale.scales import position
@@ -93,8 +94,8 @@ def causal_pieces(spans: Sequence[tuple[int, int]], device: torch.device) -> lis
     merged = [span for span in spans if span[1] <= MERGED]
     if len(merged) < 2:
         return [(begin, end, None) for begin, end in spans]
-    sizes = torch.tensor([end - begin for begin, end in merged])
-    level = torch.arange(len(merged)).repeat_interleave(sizes).to(device)  # (l,)
+    levels = [torch.full((end - begin,), k) for k, (begin, end) in enumerate(merged)]
+    level = torch.cat(levels).to(device)  # (l,)
     shared = (0, merged[-1][1], level[:, None] >= level)
     return [shared, *((begin, end, None) for begin, end in spans[len(merged) :])]
 
@@ -264,6 +265,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False  # activations in the backward pass, instead of keeping them
         rates = [config.drop_path * position(i, config.depth) for i in range(config.depth)]
         kind = AdaLNBlock if config.adaln else PlainBlock
         self.blocks = nn.ModuleList(kind(config, rate) for rate in rates)
@@ -308,6 +310,9 @@ class Transformer(nn.Module):
             cache: earlier tokens, to which x is added; None if x holds all of them.
         """
         for i, block in enumerate(self.blocks):
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, modulations[i], pieces, use_reentrant=False)
+                continue
             stored = None if cache is None else cache.of(i)
             x = block(x, modulations[i], pieces, stored)  # (B, l, D)
         if cache is not None:

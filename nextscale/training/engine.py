@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedType
 
+from nextscale.acceleration import keep_freed_memory
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
     """The engine of a run: one process, or those that `torchrun` or `accelerate launch` started."""
+    keep_freed_memory()
     accelerator = Accelerator(
         mixed_precision=config.precision,
         cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet

@@ -92,6 +92,7 @@ class VarStage:
         """The module to train; the tokenizer stays outside it, whole on every process."""
         del steps
         self.tokenizer.to(accelerator.device)
+        self.model.transformer.recompute = self.config.activation_checkpointing
         self.objective = VarObjective(self.model, self.config.label_smoothing)
         self.sums = torch.zeros(2, len(self.model.scales), device=accelerator.device)  # (2, K)
         self.micro_steps = 0

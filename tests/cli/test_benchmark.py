@@ -25,6 +25,32 @@ def test_sample(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "peak_memory_bytes" not in row
 
 
+def test_train(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "train.json"
+    words = ["--model", saved, "--batch", "2", "--repeats", "1", "--json", str(file)]
+    assert main(["benchmark", "train", *words, "--no-memory", "--precision", "float32"]) == 0
+    assert "| transformer | float32   | 2     |" in capsys.readouterr().out
+    assert [row["stage"] for row in json.loads(file.read_text())["rows"]] == [
+        "tokenizer",
+        "transformer",
+    ]
+
+
+def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "methods", "--depth", "1", "--repeats", "1"]) == 0
+    assert "| next-token | 256 (25.6x) |" in capsys.readouterr().out
+
+
+def test_estimate(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "estimate.json"
+    words = ["--model", saved, "--batch", "2", "--rate", "100", "--json", str(file)]
+    assert main(["estimate", *words]) == 0
+    told = capsys.readouterr().out
+    assert "| train tokenizer   | bfloat16  | 2     |" in told
+    assert "seconds at 100 GFLOP/s" in told
+    assert len(json.loads(file.read_text())["rows"]) == 6
+
+
 def test_bad_input(refused, saved: str, tmp_path: Path) -> None:
     assert "nothing is known as 'x'" in refused("benchmark", "sample", "--model", "x")
     said = refused("benchmark", "sample", "--model", "x", "--random-weights")
@@ -33,6 +59,9 @@ def test_bad_input(refused, saved: str, tmp_path: Path) -> None:
     assert "batch is (0,)" in said
     said = refused("benchmark", "sample", "--model", saved, "--modes", "fast")
     assert "known: exact, compiled, int8" in said
+    assert "known: sample, tokenizer" in refused("estimate", "--tasks", "fly")
+    said = refused("benchmark", "train", "--precision", "half")
+    assert "precision are ['half']; known: float32, bfloat16" in said
     assert "is a directory" in refused("benchmark", "growth", "--json", tmp_path)
     assert "no power of two" in refused("benchmark", "growth", "--sides", "3", "4")
-    assert "known: benchmark sample, benchmark growth" in refused("benchmark", "x")
+    assert "known: benchmark sample, benchmark train, benchmark" in refused("benchmark", "x")

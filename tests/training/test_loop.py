@@ -136,7 +136,7 @@ def test_without_a_compiler_training_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("nextscale.training.engine.shutil.which", lambda name: None)
+    monkeypatch.setattr("nextscale.acceleration.shutil.which", lambda name: None)
     words = ["--compile", "--max-steps", 1]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
     assert "training goes on uncompiled" in capfd.readouterr().out

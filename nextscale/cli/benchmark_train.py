@@ -1,0 +1,35 @@
+"""`nextscale benchmark train`: how fast both stages train, and in what memory."""
+
+from jsonargparse import Namespace
+
+from nextscale.cli.measuring import add_benchmark_arguments, conclude, measured
+from nextscale.cli.options import Parser
+from nextscale.config.benchmark import TrainConfig
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_benchmark_arguments(parser, TrainConfig)
+
+
+def run(options: Namespace) -> int:
+    """Measures and tells."""
+    config, report = measured(options, TrainConfig, "training")
+    conclude(
+        report,
+        config.json,
+        [
+            {
+                "stage": row["stage"],
+                "precision": row["precision"],
+                "batch": str(row["batch"]),
+                "images/s": f"{row['images_per_second']:.4g}",
+                "seconds a step": f"{row['seconds_per_step']:.4g}",
+                "spread": f"{row['spread']:.0%}",
+                "share of peak": f"{row['share_of_peak']:.0%}",
+                "peak, GiB": f"{row['peak_memory_bytes'] / 2**30:.2f}" if config.memory else "",
+            }
+            for row in report["rows"]
+        ],
+    )
+    return 0

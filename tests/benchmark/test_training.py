@@ -1,0 +1,90 @@
+"""The measured step is a training step, and what it will take is known before."""
+
+import pytest
+import torch
+
+from nextscale import checkpoint
+from nextscale.benchmark import estimate, training
+from nextscale.benchmark.training import Kind, open_step
+from nextscale.complexity import parameters, transformer_flops
+from nextscale.config.benchmark import EstimateConfig, TrainConfig
+from nextscale.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("stage", ["tokenizer", "transformer"])
+def test_a_step_changes_the_weights_and_leaves_no_gradient(stage: str) -> None:
+    step = open_step(TrainConfig(), Kind(stage, "bfloat16"), 2, CPU)
+    before = [weight.clone() for weight in step.network.parameters()]
+    assert step.run()["seconds"] > 0
+    changed = [
+        not torch.equal(a, b) for a, b in zip(step.network.parameters(), before, strict=True)
+    ]
+    assert sum(changed) > len(changed) / 2
+    assert all(weight.grad is None for weight in step.network.parameters())
+
+
+def test_gradients_do_not_depend_on_checkpointing() -> None:
+    found = []
+    for recompute in (False, True):
+        step = open_step(TrainConfig(), Kind("transformer", "float32", recompute), 2, CPU)
+        step.loss().backward()
+        found.append([weight.grad for weight in step.network.parameters()])
+    for kept, recomputed in zip(*found, strict=True):
+        assert (kept is None) == (recomputed is None)
+        assert kept is None or torch.equal(kept, recomputed)
+
+
+def test_report_is_near_its_estimate() -> None:
+    config = TrainConfig(precision=("bfloat16",), batch=(48,), repeats=1)
+    told = []
+    rows = training.measure(config, CPU, told.append)["rows"]
+    assert sum(told) == training.runs(config)
+    before = EstimateConfig(tasks=config.stages, precision=config.precision, batch=config.batch)
+    estimated = estimate.estimate(before, CPU, lambda _: None)["rows"]
+    assert len(rows) == len(estimated) == 2
+    for row, guess in zip(rows, estimated, strict=True):
+        assert (row["stage"], row["precision"]) == (guess["task"], guess["precision"])
+        assert row["parameters"] == guess["parameters"]
+        assert row["flops_per_image"] == guess["flops_per_image"]
+        memory = row["memory_before_bytes"] + guess["tensor_bytes"]
+        assert memory == pytest.approx(row["peak_memory_bytes"], rel=0.15)
+
+
+def test_estimate_of_drawing() -> None:
+    config = EstimateConfig(model="var-d16", tasks=("sample",), batch=(1,), rate=1000)
+    rows = estimate.estimate(config, CPU, lambda _: None)["rows"]
+    assert rows[0]["parameters"] == rows[1]["parameters"] == pytest.approx(418e6, rel=0.02)
+    assert rows[0]["seconds_per_image"] == pytest.approx(0.991, abs=0.001)
+    weights = 4 * rows[0]["parameters"]
+    assert weights < rows[0]["tensor_bytes"] < 1.5 * weights
+    assert rows[1]["tensor_bytes"] == pytest.approx(rows[0]["tensor_bytes"] / 2, rel=0.05)
+
+
+def test_checkpointing_costs_a_pass_and_saves_memory() -> None:
+    found = []
+    for recompute in (False, True):
+        config = EstimateConfig(
+            tasks=("transformer",), precision=("float32",), batch=(64,),
+            activation_checkpointing=recompute,
+        )  # fmt: skip
+        found += estimate.estimate(config, CPU, lambda _: None)["rows"]
+    assert found[1]["tensor_bytes"] < 0.4 * found[0]["tensor_bytes"]
+    forward = transformer_flops(checkpoint.config_of("fashion-mnist"))
+    extra = found[1]["flops_per_image"] - found[0]["flops_per_image"]
+    assert 0.8 * forward < extra < forward  # the blocks', without the head
+
+
+def test_a_tokenizer_alone(tokenizer, tmp_path) -> None:
+    from nextscale.config.model import ModelConfig
+    from nextscale.pipeline import Pipeline
+
+    alone = str(tmp_path / "alone")
+    checkpoint.save(Pipeline(tokenizer, None, ModelConfig(tokenizer.config)), alone)
+    config = EstimateConfig(model=alone, tasks=("tokenizer",), precision=("float32",), batch=(1,))
+    (row,) = estimate.estimate(config, CPU, lambda _: None)["rows"]
+    assert row["parameters"] == parameters(tokenizer)
+    for task in ("sample", "transformer"):
+        with pytest.raises(UsageError, match="a tokenizer alone"):
+            estimate.estimate(EstimateConfig(model=alone, tasks=(task,)), CPU, lambda _: None)
