@@ -1,6 +1,7 @@
 """The comparison's trainings: run to their end, their learning rates tuned, their cost told."""
 
 import json
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -144,14 +145,14 @@ def full_training(comparison: Comparison, name: str, seed: int) -> Path:
 
 
 def cost_of(run: Path) -> dict[str, float]:
-    """Arithmetic and hours of a training, and images it saw."""
-    # A run that was killed logs some steps twice; the last line of each counts.
-    steps = {entry["images"]: entry for entry in log_of(run) if "images_per_second" in entry}
-    images, seconds, before = 0, 0.0, 0
-    for _, entry in sorted(steps.items()):
-        seconds += (entry["images"] - before) / entry["images_per_second"]
-        images = before = entry["images"]
-    return {"images": images, "hours": seconds / 3600, "flops": images * training_flops(run)}
+    """Arithmetic and hours of a training, and images it saw.
+
+    Hours are told at the run's median rate: it may have been stopped, or have waited for others.
+    """
+    steps = [entry for entry in log_of(run) if "images_per_second" in entry]
+    images = max(entry["images"] for entry in steps)
+    rate = statistics.median(entry["images_per_second"] for entry in steps)
+    return {"images": images, "hours": images / rate / 3600, "flops": images * training_flops(run)}
 
 
 def checkpoint_at(run: Path, share: float) -> Path:

@@ -6,6 +6,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nextscale import checkpoint
 from nextscale.acceleration import keep_freed_memory
@@ -14,6 +15,7 @@ from nextscale.complexity import decoder_flops, drawing_flops, parameters, peak_
 from nextscale.config.benchmark import SampleConfig
 from nextscale.errors import UsageError
 from nextscale.models.build import build_model
+from nextscale.models.var import VAR
 from nextscale.pipeline import Pipeline
 from nextscale.sampling import generate, last_state
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -47,10 +49,14 @@ def random_pipeline(name: str, device: torch.device, dtype: torch.dtype) -> Pipe
     return Pipeline(tokenizer.to(dtype), model.to(dtype), whole)
 
 
+def labels_of(pipe: Pipeline, batch: int) -> Tensor:
+    """All classes in turn."""
+    return (torch.arange(batch) % max(1, pipe.model.config.classes)).to(pipe.device)
+
+
 def drawing(pipe: Pipeline, batch: int) -> Callable[[], Parts]:
     """Draws a batch as the model's configuration says, and tells the seconds of its parts."""
-    classes = pipe.model.config.classes
-    labels = (torch.arange(batch) % max(1, classes)).to(pipe.device)
+    labels = labels_of(pipe, batch)
     sampling = vars(pipe.config.sampling)
 
     def run() -> Parts:
@@ -64,6 +70,24 @@ def drawing(pipe: Pipeline, batch: int) -> Callable[[], Parts]:
         return {"seconds": end - begin, "transformer": between - begin, "decoder": end - between}
 
     return run
+
+
+def agreement(exact: Pipeline, other: Pipeline, batch: int) -> float:
+    """Share of tokens that another mode draws as the exact one, given the latter's coarser maps."""
+    labels, sampling = labels_of(exact, batch), vars(exact.config.sampling)
+    drawn = [
+        state.tokens
+        for state in generate(exact.model, exact.tokenizer, labels, seeds=range(batch), **sampling)
+    ]
+
+    def forced(k: int, vectors: Tensor) -> Tensor:
+        return other.tokenizer.quantizer.lookup(drawn[k]).to(vectors.dtype)
+
+    states = generate(
+        other.model, other.tokenizer, labels, seeds=range(batch), constrain=forced, **sampling
+    )
+    same = [(state.tokens == tokens).flatten() for state, tokens in zip(states, drawn, strict=True)]
+    return torch.cat(same).double().mean().item()
 
 
 def peak_of(config: SampleConfig, device: str, mode: str, batch: int) -> dict[str, int]:
@@ -109,6 +133,8 @@ def measure(
             "spread": took["seconds"].spread,
             "share_of_peak": flops / seconds / (about["fp32_peak_gflops"] * 1e9),
         }
+        if mode != "exact" and "exact" in pipes and isinstance(pipe.model, VAR):
+            row["token_agreement"] = agreement(pipes["exact"], pipes[mode], batch)
         rows.append(row | (peak_alone(config, device, mode, batch) if config.memory else {}))
         advance(1)
     return {

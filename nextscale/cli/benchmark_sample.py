@@ -27,6 +27,9 @@ def run(options: Namespace) -> int:
                 "decoder": f"{row['decoder_seconds']:.4g}",
                 "spread": f"{row['spread']:.0%}",
                 "share of peak": f"{row['share_of_peak']:.0%}",
+                "tokens as exact": (
+                    f"{row['token_agreement']:.2%}" if "token_agreement" in row else ""
+                ),
                 "peak, GiB": f"{row['peak_memory_bytes'] / 2**30:.2f}" if config.memory else "",
             }
             for row in report["rows"]
