@@ -134,6 +134,7 @@ class Pipeline:
         batch: int = 25,
         keep: float = 1.0,
         judge: Judge | None = None,
+        tile: int = 0,
         **options: Any,
     ) -> list[Image.Image]:
         """Draws one image a label.
@@ -146,6 +147,8 @@ class Pipeline:
             keep: share of the drawn images that is kept, the ones that `judge` is surest of;
                 1 / keep as many are drawn, the seeds running over all of them.
             judge: as `classifiers.load_judge` gives it.
+            tile: positions of the map a side, to decode large images in less memory and in parts;
+                0 decodes them whole. See `decode_tiled`.
             options: as `sampling.generate`; what is not given is taken from the configuration.
 
         Raises:
@@ -166,7 +169,7 @@ class Pipeline:
         for start in range(0, len(drawn), batch):
             part = slice(start, start + batch)
             given = None if seeds is None else seeds[part]
-            image = last_state(self.states(drawn[part], seeds=given, **options)).image()
+            image = last_state(self.states(drawn[part], seeds=given, **options)).image(tile)
             images += to_pictures(image)
             if judge is not None:
                 scores += own_class(judge(image), drawn[part])

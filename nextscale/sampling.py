@@ -18,6 +18,7 @@ from nextscale.models.ar import AR
 from nextscale.models.build import Model
 from nextscale.models.var import VAR
 from nextscale.scales import Scale, length, position
+from nextscale.tokenizer.tiles import decode_tiled
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 Guidance = Literal["linear", "constant", "off"]
@@ -39,9 +40,15 @@ class State:
     accumulated: Tensor
     tokenizer: Tokenizer
 
-    def image(self) -> Tensor:
-        """The picture so far, (B, channels, H, W) in [-1, 1]."""
+    def image(self, tile: int = 0) -> Tensor:
+        """The picture so far, (B, channels, H, W) in [-1, 1].
+
+        Args:
+            tile: side of the tiles it is decoded in, see `decode_tiled`; 0 decodes it whole.
+        """
         with torch.inference_mode():
+            if tile:
+                return decode_tiled(self.tokenizer, self.accumulated, tile)
             return self.tokenizer.decode_accumulated(self.accumulated)
 
 

@@ -54,6 +54,7 @@ def add_arguments(parser: Parser) -> None:
     group = parser.add_argument_group("what to write")
     add = group.add_argument
     add("--grow", action="store_true", help="also growing.gif, the grid after every scale")
+    add("--tile", type=int, default=0, help="decode in tiles of so many positions, in less memory")
     add("--grid-columns", type=int, help="of the grid [one label a row]")
     add_running_arguments(parser)
 
@@ -62,9 +63,11 @@ def run(options: Namespace) -> int:
     """Draws images and writes them."""
     from nextscale.pixels import to_pictures
     from nextscale.rejection import candidates, choose, own_class
+    from nextscale.tokenizer.tiles import check_tile
 
     check_at_least(1, count=options.count, batch=options.batch, grid_columns=options.grid_columns)
     check_at_least(0, seed=options.seed)
+    check_tile(options.tile)
     given, output = given_sampling(options), Output(options.out)
     pipe = load_model(options.model, options.device, precision_of(options))
     labels = choose_labels(pipe, options.labels, options.count, options.seed)
@@ -88,7 +91,7 @@ def run(options: Namespace) -> int:
         for start in range(0, len(drawn), options.batch):  # fixed chunks of consecutive indices
             part = slice(start, min(start + options.batch, len(drawn)))
             begin = time.perf_counter()
-            images = draw(pipe, drawn[part], seeds[part], sampling, options.grow)
+            images = draw(pipe, drawn[part], seeds[part], sampling, options.grow, options.tile)
             grown = [to_pictures(image) for image in images]
             seconds += time.perf_counter() - begin
             if judge is None:
@@ -153,14 +156,15 @@ def draw(
     seeds: Sequence[int],
     sampling: dict[str, Any],
     grow: bool,
+    tile: int,
 ) -> list["Tensor"]:
     """One chunk of images (B, channels, H, W) after every scale, or only after the last."""
     grown, state = [], None
     for state in pipe.states(labels, seeds=seeds, **sampling):
         if grow:
-            grown.append(state.image())
+            grown.append(state.image(tile))
     assert state is not None
-    return grown or [state.image()]
+    return grown or [state.image(tile)]
 
 
 def grid_rows(labels: Sequence[int], columns: int | None) -> list[list[int]]:
@@ -231,6 +235,7 @@ def record(
         "device": str(pipe.device),
         "seed": options.seed,
         "batch": options.batch,
+        "tile": options.tile,
         "sampling": sampling,
         "keep": options.keep,
         "classifier": options.classifier,

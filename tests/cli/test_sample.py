@@ -59,6 +59,16 @@ def test_precision_and_compilation_are_recorded(draw, capsys):
     assert not np.array_equal(pixels(plain / name), pixels(half / name))
 
 
+def test_tiles_are_taken_and_recorded(draw, refused, saved):
+    out = draw("--count", 2, "--tile", 4)  # as large as the map
+    assert read_record(out)["tile"] == 4
+    name = read_record(out)["images"][0]["file"]
+    whole = draw("--count", 2, out="whole")
+    assert abs(pixels(out / name) - pixels(whole / name)).max() <= 1
+    assert "tile is 2; it must be at least 4" in refused("sample", saved, "--tile", 2)
+    assert "tile is -1; it must" in refused("sample", saved, "--tile", -1)
+
+
 @pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
 def test_compiled_int8(draw, capsys):
     out = draw("--count", 3, "--precision", "int8", "--compile")
