@@ -43,6 +43,11 @@ def compile_networks(transformer: Transformer, tokenizer: Tokenizer) -> None:
         raise UsageError("compiling needs a C++ compiler (g++) and the headers of Python")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kernels()))
     if next(transformer.parameters()).device.type == "cpu":
+        from torch.fx.experimental import _config as symbols
+
+        symbols.use_duck_shape = (
+            False  # a batch of as many images as heads would be a graph of its own
+        )
         for block in transformer.blocks:
             block.compile(fullgraph=True, dynamic=True, recompile_limit=GRAPHS)
         return

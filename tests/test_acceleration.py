@@ -27,7 +27,7 @@ def make_pipe(make_tokenizer, make_model):
 
     def make() -> Pipeline:
         tokenizer = make_tokenizer(scales=RELEASED_256)
-        model = make_model(tokenizer, width=64)
+        model = make_model(tokenizer, width=64, heads=2 * BATCH)  # as many as guided images
         return Pipeline(tokenizer, model, ModelConfig(tokenizer.config, model.config))
 
     return make
@@ -57,6 +57,7 @@ def test_compiled_logits_are_those_of_plain_blocks_and_few_graphs_serve_all(make
     assert 1 <= compiled <= 2  # of ten scales and two blocks: one token, more tokens
     assert torch.equal(cached_logits(pipe), first)
     pipe.sample([0] * 5, cfg=1.5)
+    pipe.sample([0, 1], cfg=0)
     pipe.sample([1, None, 2], cfg=0)
     assert counters["stats"]["unique_graphs"] == compiled
     assert not counters["graph_break"]
