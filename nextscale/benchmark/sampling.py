@@ -1,8 +1,6 @@
 """How long drawing takes, transformer and decoder apart, beside what the machine can multiply."""
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -10,8 +8,9 @@ from torch import Tensor
 
 from nextscale import checkpoint
 from nextscale.acceleration import keep_freed_memory
+from nextscale.benchmark.memory import peak_alone
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
-from nextscale.complexity import decoder_flops, drawing_flops, parameters, peak_memory
+from nextscale.complexity import decoder_flops, drawing_flops, parameters
 from nextscale.config.benchmark import SampleConfig
 from nextscale.errors import UsageError
 from nextscale.models.build import build_model
@@ -90,18 +89,9 @@ def agreement(exact: Pipeline, other: Pipeline, batch: int) -> float:
     return torch.cat(same).double().mean().item()
 
 
-def peak_of(config: SampleConfig, device: str, mode: str, batch: int) -> dict[str, int]:
-    """Bytes before the model was opened and at most while a batch was drawn, in this process."""
-    where = torch.device(device)
-    before = peak_memory(where)
-    drawing(open_pipeline(config, where, mode), batch)()
-    return {"memory_before_bytes": before, "peak_memory_bytes": peak_memory(where)}
-
-
-def peak_alone(config: SampleConfig, device: torch.device, mode: str, batch: int) -> dict[str, int]:
-    """`peak_of` in a new process, where nothing else was ever in memory."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-        return alone.submit(peak_of, config, str(device), mode, batch).result()
+def draw_once(device: str, config: SampleConfig, mode: str, batch: int) -> None:
+    """Opens a model and draws a batch."""
+    drawing(open_pipeline(config, torch.device(device), mode), batch)()
 
 
 def measure(
@@ -133,9 +123,12 @@ def measure(
             "spread": took["seconds"].spread,
             "share_of_peak": flops / seconds / (about["fp32_peak_gflops"] * 1e9),
         }
-        if mode != "exact" and "exact" in pipes and isinstance(pipe.model, VAR):
+        comparable = "exact" in pipes and isinstance(pipe.model, VAR) and not config.random_weights
+        if mode != "exact" and comparable:
             row["token_agreement"] = agreement(pipes["exact"], pipes[mode], batch)
-        rows.append(row | (peak_alone(config, device, mode, batch) if config.memory else {}))
+        if config.memory:
+            row |= peak_alone(draw_once, device, config, mode, batch)
+        rows.append(row)
         advance(1)
     return {
         "model": config.model,

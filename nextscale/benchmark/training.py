@@ -1,9 +1,7 @@
 """How fast both stages train, and in what memory: the loop's step on inputs without meaning."""
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -12,8 +10,9 @@ from torch.optim import AdamW
 
 from nextscale import checkpoint
 from nextscale.acceleration import keep_freed_memory
+from nextscale.benchmark.memory import peak_alone
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
-from nextscale.complexity import count_flops, parameters, peak_memory
+from nextscale.complexity import count_flops, parameters
 from nextscale.config.benchmark import TrainConfig
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import TokenizerTraining, TrainingConfig
@@ -119,14 +118,11 @@ def open_step(config: TrainConfig, kind: Kind, batch: int, device: torch.device)
     return TrainingStep(network, given, kind)
 
 
-def peak_of(config: TrainConfig, kind: Kind, batch: int, device: str) -> dict[str, int]:
-    """Bytes before a step was made, and at most while it ran twice, in this process."""
-    where = torch.device(device)
-    before = peak_memory(where)
-    step = open_step(config, kind, batch, where)
-    for _ in range(2):  # the first one makes the optimizer's state
-        step.run()
-    return {"memory_before_bytes": before, "peak_memory_bytes": peak_memory(where)}
+def step_twice(device: str, config: TrainConfig, kind: Kind, batch: int) -> None:
+    """Makes a step and runs it; the first run makes the optimizer's state."""
+    step = open_step(config, kind, batch, torch.device(device))
+    step.run()
+    step.run()
 
 
 def measure(
@@ -155,8 +151,7 @@ def measure(
             }
             del step
             if config.memory:
-                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                    row |= alone.submit(peak_of, config, kind, batch, str(device)).result()
+                row |= peak_alone(step_twice, device, config, kind, batch)
             advance(1)
             rows.append(row)
     about = machine(device)

@@ -1,0 +1,30 @@
+"""Peak memory of some work, in a process of its own, where nothing else was ever in memory."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from nextscale.complexity import peak_memory
+
+
+def peak_alone(work: Callable[..., None], device: torch.device, *given: Any) -> dict[str, int]:
+    """Bytes before a new process works, and at most.
+
+    Args:
+        work: a function of a module, called with the device's name and what is given.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+        return alone.submit(peak_here, work, str(device), *given).result()
+
+
+def peak_here(work: Callable[..., None], device: str, *given: Any) -> dict[str, int]:
+    """What `peak_alone` tells, of this process."""
+    before = peak_memory(torch.device(device))
+    work(device, *given)
+    return {
+        "memory_before_bytes": before,
+        "peak_memory_bytes": peak_memory(torch.device(device)),
+    }
