@@ -19,6 +19,7 @@ from nextscale.config.model import ModelConfig
 from nextscale.config.run import VarTraining
 from nextscale.data.images import Batch
 from nextscale.data.order import uniforms
+from nextscale.likelihood import read_by
 from nextscale.models.ar import AR
 from nextscale.models.build import Model, build_model
 from nextscale.pipeline import Pipeline
@@ -128,11 +129,7 @@ class VarStage:
             parts = values.split(areas(self.model.scales), dim=1)  # K x (B, l)
             maps = [p.unflatten(1, s) for p, s in zip(parts, self.model.scales, strict=True)]
             read = maps
-        if isinstance(self.model, AR):
-            teacher_inputs = quantizer.lookup(read[0]).flatten(2).transpose(1, 2)  # (B, L, C)
-        else:
-            teacher_inputs = quantizer.teacher_inputs(read)
-        return teacher_inputs, torch.cat([m.flatten(1) for m in maps], 1)
+        return read_by(self.model, quantizer, read), torch.cat([m.flatten(1) for m in maps], 1)
 
     def disturb(self, tokens: Tensor) -> Tensor:
         """Tokens (B, h, w), of each image a share up to `disturb_tokens` replaced by any code.

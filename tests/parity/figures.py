@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nextscale.config.model import RELEASED_256
+from nextscale.editing.masks import keep_per_scale
+from nextscale.editing.tasks import redraw
 from nextscale.pipeline import Pipeline
 from nextscale.released import from_released
 from nextscale.sampling import generate
@@ -37,7 +39,6 @@ DRAWS: dict[str, dict[str, Any]] = {
 }
 EDITS = ("edit_inpaint", "edit_outpaint", "edit_class")
 EDIT_DRAW = {"seed": 3, "cfg": 3.0, "top_k": 20, "top_p": 0.95}
-KEPT_WHOLE = 3  # positions: an edit keeps scales of at most so many as they are
 
 
 @dataclass(frozen=True)
@@ -142,28 +143,25 @@ def compute_training(pipe: Pipeline, features: Tensor) -> dict[str, Tensor]:
 
 
 def compute_sample(
-    pipe: Pipeline, labels: Tensor, seed: int, constrain: Any = None, **options: Any
+    pipe: Pipeline, labels: Tensor, seed: int, **options: Any
 ) -> tuple[Tensor, Tensor]:
     """Images in [0, 1] and the tokens drawn for them (B, L)."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = generate(
-        pipe.model, pipe.tokenizer, labels, generator=generator, constrain=constrain, **options
-    )
+    drawn = generate(pipe.model, pipe.tokenizer, labels, generator=generator, **options)
     states = list(drawn)
     return (states[-1].image() + 1) / 2, flat([state.tokens for state in states])
 
 
-def keep_outside(pipe: Pipeline, image: Tensor, mask: Tensor) -> Any:
-    """A constraint for `generate`: the image's own codes where the mask (h, w) is 1."""
-    tokenizer = pipe.tokenizer
-    own = [tokenizer.quantizer.lookup(token_map) for token_map in tokenizer.encode(image)]
-
-    def constrain(k: int, vectors: Tensor) -> Tensor:
-        h, w = vectors.shape[2:]
-        keep = F.interpolate(mask[None, None], (h, w), mode="bilinear", align_corners=False) > 0.5
-        return own[k] if h * w <= KEPT_WHOLE else torch.where(keep, own[k], vectors)
-
-    return constrain
+def compute_edit(
+    pipe: Pipeline, image: Tensor, labels: Tensor, keep: Tensor, seed: int, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Edited images in [0, 1] and the tokens as drawn (B, L), before kept ones were put back."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = keep_per_scale(keep.expand(len(image), -1, -1), pipe.model.scales)
+    edited = redraw(
+        pipe.model, pipe.tokenizer, image, masks, labels, generator=generator, **options
+    )
+    return (edited.images + 1) / 2, flat(edited.drawn)
 
 
 @cache
@@ -179,12 +177,10 @@ def compute_tiny(name: str) -> dict[str, Tensor]:
         ours[f"{key}.image"], ours[f"{key}.tokens"] = compute_sample(
             pipe, given["labels"], **options
         )
-    with torch.inference_mode():
-        for key in EDITS:
-            constrain = keep_outside(pipe, image, given[f"{key}.mask"])
-            ours[f"{key}.image"], ours[f"{key}.sampled_tokens"] = compute_sample(
-                pipe, given[f"{key}.labels"], constrain=constrain, **EDIT_DRAW
-            )
+    for key in EDITS:
+        ours[f"{key}.image"], ours[f"{key}.sampled_tokens"] = compute_edit(
+            pipe, image, given[f"{key}.labels"], given[f"{key}.mask"], **EDIT_DRAW
+        )
     return ours
 
 

@@ -1,0 +1,1 @@
+"""Edits that no model was trained for: fill a hole, extend a frame, change a class, vary."""
