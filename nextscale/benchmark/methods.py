@@ -128,7 +128,8 @@ def measure(
             for name in ("steps", "bytes_read_per_image", "seconds_per_image")
         }
         rows.append(row)
-    return {**vars(config), "rows": rows, **machine(device)}
+    shape = {name: value for name, value in vars(config).items() if name != "json"}
+    return {**shape, "rows": rows, **machine(device)}
 
 
 def runs(config: MethodsConfig) -> int:
