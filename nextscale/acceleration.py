@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 from nextscale.errors import UsageError
+from nextscale.files import cache_folder
 from nextscale.models.transformer import Transformer
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -59,9 +60,8 @@ def compile_networks(transformer: Transformer, tokenizer: Tokenizer) -> None:
 
 def kernels() -> Path:
     """Where compiled kernels are kept, unless TORCHINDUCTOR_CACHE_DIR tells another place."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     given = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    return Path(given or Path(home) / "nextscale/kernels").expanduser()
+    return Path(given) if given else cache_folder("kernels")
 
 
 def quantize_linear(transformer: Transformer) -> None:

@@ -11,6 +11,12 @@ from typing import IO, Any
 from nextscale.errors import UsageError
 
 
+def cache_folder(name: str) -> Path:
+    """Where this user's copies of one kind are kept that can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "nextscale" / name
+
+
 @contextmanager
 def replacing(directory: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives an empty folder beside `directory` to write into; afterwards it takes its place.

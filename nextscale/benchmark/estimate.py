@@ -49,8 +49,11 @@ def estimate(
     for task in config.tasks:
         for precision in config.precision:
             for batch in config.batch:
-                needs = sampling_needs if task == "sample" else training_needs
-                found = needs(whole, config, task, precision, batch)
+                if task == "sample":
+                    found = sampling_needs(whole, precision, batch)
+                else:
+                    recompute = config.activation_checkpointing and task == "transformer"
+                    found = training_needs(whole, Kind(task, precision, recompute), batch)
                 row = {"task": task, "precision": precision, "batch": batch, **found}
                 row["memory_bytes"] = held + row["tensor_bytes"]
                 row["seconds_per_image"] = row["flops_per_image"] / rate
@@ -64,11 +67,8 @@ def runs(config: EstimateConfig) -> int:
     return len(config.tasks) * len(config.precision) * len(config.batch)
 
 
-def training_needs(
-    whole: ModelConfig, config: EstimateConfig, task: str, precision: str, batch: int
-) -> dict[str, Any]:
+def training_needs(whole: ModelConfig, kind: Kind, batch: int) -> dict[str, Any]:
     """Parameters, arithmetic and memory of training a stage, weights and optimizer included."""
-    kind = Kind(task, precision, config.activation_checkpointing and task == "transformer")
     with torch.device("meta"):
         network = objective(whole, kind).train().requires_grad_(True)  # the tracker hooks all
     mode = FakeTensorMode()
@@ -88,11 +88,8 @@ def training_needs(
     }
 
 
-def sampling_needs(
-    whole: ModelConfig, config: EstimateConfig, task: str, precision: str, batch: int
-) -> dict[str, Any]:
+def sampling_needs(whole: ModelConfig, precision: str, batch: int) -> dict[str, Any]:
     """Parameters, arithmetic and memory of drawing, weights included."""
-    del config, task
     if whole.model is None:
         raise UsageError("this is a tokenizer alone; it cannot draw")
     with torch.device("meta"):

@@ -51,7 +51,7 @@ def objective(whole: ModelConfig, kind: Kind) -> nn.Module:
         config = TokenizerTraining(tokenizer=whole.tokenizer)
         return TokenizerObjective(config, 1, Tokenizer(whole.tokenizer), lambda mean: mean)
     if whole.model is None:
-        raise UsageError("this is a tokenizer alone; give --stages tokenizer")
+        raise UsageError("this is a tokenizer alone; it holds no transformer to train")
     model = build_model(whole.model, whole.tokenizer)
     model.transformer.recompute = kind.recompute
     return VarObjective(model, label_smoothing=0.0)

@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import hashlib
 import io
-import os
 import tempfile
 import zlib
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 from nextscale.data.augment import FLIP_RATE, Augmentation
 from nextscale.data.order import Samples
 from nextscale.errors import UsageError
+from nextscale.files import cache_folder
 from nextscale.pixels import to_tensor
 
 NAMES = (
@@ -107,9 +107,7 @@ def find(root: str = "") -> Path:
 
 def cache() -> Path:
     """Where a downloaded copy lies."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / (
-        "nextscale/fashion-mnist"
-    )
+    return cache_folder("fashion-mnist")
 
 
 def locate(directory: Path, name: str) -> Path | None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from nextscale.evaluation.chunks import Arrays, Chunks
 from nextscale.evaluation.extractors import Extractor
 from nextscale.evaluation.images import ImageSet, Pixels, digest, read_npz
 from nextscale.evaluation.metrics import Features, Statistics
-from nextscale.files import replacing_file
+from nextscale.files import cache_folder, replacing_file
 from nextscale.scales import describe
 
 CHUNK = 250  # images seen at once; rounding may depend on it
@@ -32,9 +31,8 @@ def quiet(images: int) -> None:
 
 def cache(settings: dict[str, str]) -> Path:
     """Where features are kept that all these settings shape."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:SHOWN]
-    return Path(home).expanduser() / "nextscale/features" / name
+    return cache_folder("features") / name
 
 
 def see(extractor: Extractor, pixels: Pixels) -> Arrays:
