@@ -39,7 +39,7 @@ class Comparison:
     only: tuple[str, ...] = ()
     count: int = 10000
     tuning_count: int = 2000
-    tuning_epochs: float = 0.5
+    tuning_epochs: float = 1.0
     max_steps: int = 0
 
     def record(self, name: str) -> dict[str, Any] | None:

@@ -1,114 +1,27 @@
-"""What most people hold: a tokenizer and a transformer that draw and reconstruct pictures.
+"""What most people hold: a tokenizer and a transformer that draw, reconstruct and edit pictures.
 
-It knows no files; `checkpoint` fills it.
+It knows no files; `checkpoint` fills it. Its edits stand in `editing.editor`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from nextscale.acceleration import compile_networks, quantize_linear
-from nextscale.config.model import ModelConfig
+from nextscale.editing.editor import Editor
 from nextscale.errors import UsageError
-from nextscale.models.build import Model
-from nextscale.pixels import crop_to, to_pictures, to_tensor, upright
+from nextscale.networks import Label, Pictures, as_list, as_pictures
+from nextscale.pixels import to_pictures
 from nextscale.rejection import candidates, choose, own_class
 from nextscale.sampling import State, generate, last_state
-from nextscale.scales import describe
-from nextscale.tokenizer.tokenizer import Tokenizer
 
-Label = int | str | None
 Judge = Callable[[Tensor], Tensor]  # images (B, channels, H, W) in [-1, 1] to log p (B, classes)
 
 
-class Pipeline:
-    """Draws images of classes and reconstructs images.
-
-    Args:
-        tokenizer: in eval mode.
-        model: in eval mode; None for a tokenizer alone.
-        config: of both, with label names and sampling defaults.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, model: Model | None, config: ModelConfig) -> None:
-        self.tokenizer = tokenizer.eval()
-        self.maybe_model = None if model is None else model.eval()
-        self.config = config
-        self.quantized = False
-
-    @property
-    def model(self) -> Model:
-        """The transformer. Raises UsageError if this is a tokenizer alone."""
-        if self.maybe_model is None:
-            raise UsageError(
-                "this checkpoint holds a tokenizer alone; drawing needs a transformer too"
-            )
-        return self.maybe_model
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tokenizer's weights are."""
-        return self.tokenizer.quantizer.codebook.device
-
-    def to(self, device: torch.device | str) -> "Pipeline":
-        """Moves all weights to a device and returns itself."""
-        self.tokenizer.to(device)
-        if self.maybe_model is not None:
-            self.maybe_model.to(device)
-        return self
-
-    def compile(self) -> "Pipeline":
-        """Runs the networks through torch.compile and returns itself; see `compile_networks`.
-
-        Raises:
-            UsageError: if this is a tokenizer alone, or there is no C++ compiler.
-        """
-        compile_networks(self.model.transformer, self.tokenizer)
-        return self
-
-    def quantize(self) -> "Pipeline":
-        """Makes the transformer multiply in int8 and returns itself; see `quantize_linear`.
-
-        Fast together with `compile`. It can draw then, not be saved.
-
-        Raises:
-            UsageError: if this is a tokenizer alone, or torchao is not installed.
-        """
-        quantize_linear(self.model.transformer)
-        self.quantized = True
-        return self
-
-    def label_numbers(self, labels: Sequence[Label]) -> Tensor:
-        """Numbers int64 (B,) of labels given by number or name; None means no class.
-
-        Raises:
-            UsageError: at a name or number that the model does not know.
-        """
-        classes, names = self.model.config.classes, self.config.labels
-        numbers = []
-        for label in labels:
-            if label is None:
-                numbers.append(classes)
-            elif isinstance(label, str) and label.lstrip("-").isdigit():
-                numbers.append(int(label))
-            elif isinstance(label, str):
-                lowered = [name.lower() for name in names]
-                if label.lower() not in lowered:
-                    known = ", ".join(names) if 0 < len(names) <= 50 else numbered(classes)
-                    raise UsageError(f"unknown label {label!r}; the model knows {known}")
-                numbers.append(lowered.index(label.lower()))
-            else:
-                numbers.append(int(label))
-        wrong = [n for n in numbers if not 0 <= n <= classes]
-        if wrong:
-            raise UsageError(
-                f"label {wrong[0]} is out of range; the model knows {numbered(classes)}"
-            )
-        return torch.tensor(numbers, dtype=torch.long, device=self.device)
+class Pipeline(Editor):
+    """Draws images of classes, and reconstructs and edits images."""
 
     def states(
         self,
@@ -176,10 +89,10 @@ class Pipeline:
         return images if judge is None else [images[i] for i in choose(scores, drawn, wanted)]
 
     @torch.inference_mode()
-    def reconstruct(self, image: Image.Image | Sequence[Image.Image]) -> list[Image.Image]:
+    def reconstruct(self, image: Pictures) -> list[Image.Image]:
         """Encodes and decodes pictures of any size; they are resized and cropped to the model's."""
-        pictures = [image] if isinstance(image, Image.Image) else list(image)
-        return to_pictures(self.tokenizer.decode(self.tokenizer.encode(self.to_images(pictures))))
+        images = self.to_images(as_pictures(image))
+        return to_pictures(self.tokenizer.decode(self.tokenizer.encode(images)))
 
     @torch.inference_mode()
     def pyramid(self, image: Image.Image) -> list[Image.Image]:
@@ -187,29 +100,3 @@ class Pipeline:
         tokens = self.tokenizer.encode(self.to_images([image]))
         maps = self.tokenizer.quantizer.accumulated_maps(tokens)
         return to_pictures(self.tokenizer.decode_accumulated(torch.cat(maps)))
-
-    def to_images(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Pictures resized, cropped and converted to the tokenizer's input (B, channels, H, W)."""
-        config = self.tokenizer.config
-        channels, size = config.image_channels, config.image_size
-        fitted = [crop_to(upright(picture, channels), *size) for picture in pictures]
-        return to_tensor(fitted, channels).to(self.device)
-
-    def __repr__(self) -> str:
-        model = self.config.model
-        what = "tokenizer alone" if model is None else f"depth {model.depth}, width {model.width}"
-        return f"Pipeline({what}, scales {describe(self.tokenizer.config.scales)})"
-
-
-def as_list(labels: Sequence[Label] | Label) -> list[Label]:
-    """One label or several as a list."""
-    if labels is None or isinstance(labels, str | Integral):
-        return [cast(Label, labels)]
-    return list(cast(Sequence[Label], labels))
-
-
-def numbered(classes: int) -> str:
-    """The labels that a model of so many classes knows, in words."""
-    if classes == 0:
-        return "only none (no classes)"
-    return f"{'0' if classes == 1 else f'0 to {classes - 1}'} and none"

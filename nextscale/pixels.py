@@ -9,6 +9,34 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from nextscale.errors import UsageError
+
+LARGEST_SIDE = 16384  # pixels of a picture that someone hands in
+
+
+def checked(picture: Image.Image, what: str = "the image") -> Image.Image:
+    """A picture that someone hands in, read whole and turned as its EXIF data says.
+
+    Args:
+        picture: opened, perhaps not read yet.
+        what: it is called in complaints.
+
+    Raises:
+        UsageError: if it is animated, too large or broken.
+    """
+    if getattr(picture, "is_animated", False):
+        raise UsageError(f"{what} is animated; give a single picture")
+    if max(picture.size) > LARGEST_SIDE:
+        raise UsageError(
+            f"{what} has {picture.width}x{picture.height} pixels; at most {LARGEST_SIDE} a side "
+            "are taken"
+        )
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (OSError, SyntaxError, ValueError) as error:  # as Pillow's readers tell broken files
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{what} cannot be read ({reason}); mend it or give another") from error
+
 
 def upright(picture: Image.Image, channels: int) -> Image.Image:
     """A picture turned as its EXIF data says, as L for 1 channel and RGB for 3."""

@@ -12,6 +12,11 @@ from nextscale.errors import UsageError
 COMMANDS = {
     "sample": ("sample", "draw images with a model"),
     "reconstruct": ("reconstruct", "encode and decode pictures, or show them scale by scale"),
+    "edit inpaint": ("edit_inpaint", "fill what is marked of pictures"),
+    "edit outpaint": ("edit_outpaint", "continue pictures beyond their sides"),
+    "edit class": ("edit_class", "make what is marked of pictures one of another class"),
+    "edit vary": ("edit_vary", "keep coarse scales of pictures and draw fine ones anew"),
+    "edit interpolate": ("edit_interpolate", "make pictures from one to another"),
     "train tokenizer": ("train_tokenizer", "train a tokenizer, the first stage"),
     "train var": ("train_var", "train a transformer, the second stage"),
     "train ar": ("train_ar", "train the next-token baseline on a tokenizer of one scale"),

@@ -131,7 +131,7 @@ def choose_labels(
     Raises:
         UsageError: at a label that the model does not know.
     """
-    from nextscale.pipeline import numbered
+    from nextscale.networks import numbered
 
     classes = pipe.model.config.classes
     if given is None:

@@ -1,7 +1,7 @@
 """Several edits of each image, ranked by how likely the model takes what it drew."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,12 +9,51 @@ from torch import Tensor
 from nextscale.editing.tasks import Edited, redraw
 from nextscale.errors import UsageError
 from nextscale.likelihood import token_log_probabilities
-from nextscale.models.var import VAR
+from nextscale.models.build import Model
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 
+class Attempt(NamedTuple):
+    """One edit of each image.
+
+    Attributes:
+        images: (B, channels, H, W) in [-1, 1].
+        log_probabilities: in nats, of the tokens that were drawn, (B,).
+    """
+
+    images: Tensor
+    log_probabilities: Tensor
+
+
+class Ranked(NamedTuple):
+    """n edits of each image, likeliest first.
+
+    Attributes:
+        images: (B, n, channels, H, W) in [-1, 1].
+        log_probabilities: in nats, (B, n).
+        seeds: that each was drawn with, int64 (B, n).
+    """
+
+    images: Tensor
+    log_probabilities: Tensor
+    seeds: Tensor
+
+
+def attempt(
+    model: Model,
+    tokenizer: Tokenizer,
+    images: Tensor,
+    masks: Sequence[Tensor],
+    labels: Tensor,
+    **options: Any,
+) -> Attempt:
+    """One edit of each image, as `redraw`, and how likely it is."""
+    edited = redraw(model, tokenizer, images, masks, labels, **options)
+    return Attempt(edited.images, hole_log_probability(model, tokenizer, edited, labels))
+
+
 def hole_log_probability(
-    model: VAR, tokenizer: Tokenizer, edited: Edited, labels: Tensor
+    model: Model, tokenizer: Tokenizer, edited: Edited, labels: Tensor
 ) -> Tensor:
     """Log-probability in nats of the tokens that were drawn into the holes, (B,).
 
@@ -29,40 +68,28 @@ def hole_log_probability(
 
 
 def best_of(
-    model: VAR,
-    tokenizer: Tokenizer,
-    images: Tensor,
-    masks: Sequence[Tensor],
-    labels: Tensor,
-    candidates: int,
-    seeds: Sequence[int],
-    **options: Any,
-) -> tuple[Tensor, Tensor]:
-    """Edits of each image, likeliest first, and their log-probabilities.
+    draw: Callable[[Sequence[int]], Attempt], candidates: int, seeds: Sequence[int]
+) -> Ranked:
+    """Draws edits of each image and ranks them.
 
     Args:
-        images: (B, channels, H, W) in [-1, 1].
-        masks: K of kept positions, bool (B, 1, h, w).
-        labels: int64 (B,); the number of classes means none.
+        draw: an edit of each image, by seeds of which each has one.
         candidates: n, edits of each image.
         seeds: one an image; candidate i of an image with seed s has the seed s + i · (number of
             images), so that consecutive seeds never meet.
-        options: as `sampling.generate`.
-
-    Returns:
-        (B, n, channels, H, W) and (B, n).
 
     Raises:
-        UsageError: if there is no candidate, or an option is out of its range.
+        UsageError: if there is no candidate.
     """
     if candidates < 1:
         raise UsageError(f"candidates is {candidates}; it must be at least 1")
-    pictures, scores = [], []
-    for i in range(candidates):
-        given = [seed + i * len(images) for seed in seeds]
-        edited = redraw(model, tokenizer, images, masks, labels, seeds=given, **options)
-        pictures.append(edited.images)
-        scores.append(hole_log_probability(model, tokenizer, edited, labels))
-    order = torch.stack(scores, 1).argsort(1, descending=True)  # (B, n)
-    rows = torch.arange(len(images), device=order.device)[:, None]
-    return torch.stack(pictures, 1)[rows, order], torch.stack(scores, 1)[rows, order]
+    given = [[seed + i * len(seeds) for seed in seeds] for i in range(candidates)]
+    drawn = [draw(each) for each in given]
+    scores = torch.stack([found.log_probabilities for found in drawn], 1)  # (B, n)
+    order = scores.argsort(1, descending=True)
+    rows = torch.arange(len(seeds), device=order.device)[:, None]
+    return Ranked(
+        torch.stack([found.images for found in drawn], 1)[rows, order],
+        scores[rows, order],
+        torch.tensor(given, device=order.device).T[rows, order],
+    )

@@ -55,6 +55,27 @@ def keep_per_scale(keep: Tensor, scales: Scales, rule: Rule = "released") -> lis
     return masks
 
 
+def first_scales(keep_scales: int, scales: Scales, device: torch.device) -> list[Tensor]:
+    """Masks that keep the first scales whole and nothing of the finer ones, bool (1, 1, h, w).
+
+    Edits by them are variations: few scales keep the layout alone, all but one all but the texture.
+
+    Args:
+        keep_scales: k.
+        scales: the pyramid.
+        device: of the masks.
+
+    Raises:
+        UsageError: if k is out of range.
+    """
+    count = len(scales)
+    if not 0 <= keep_scales <= count:
+        raise UsageError(f"keep_scales is {keep_scales}; it can be from 0 to {count}")
+    return [
+        torch.full((1, 1, *scale), k < keep_scales, device=device) for k, scale in enumerate(scales)
+    ]
+
+
 def averaged(keep: Tensor, scale: Scale) -> Tensor:
     """A mask (B, 1, H, W) averaged over the areas of a scale's positions, (B, 1, h, w)."""
     return F.interpolate(keep, scale, mode="area")

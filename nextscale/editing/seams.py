@@ -14,13 +14,18 @@ def paste(edited: Tensor, originals: Tensor, keep: Tensor, feather: int = 0) -> 
     Args:
         edited, originals: (B, channels, H, W).
         keep: (B, h, w), from 0 (redrawn) to 1 (kept), of pixels or of positions, whose areas then
-            count as a whole.
+            count as a whole; between, both are mixed.
         feather: width of the seam in pixels, on the kept side; 0 has none.
     """
-    sides = (originals.shape[2], originals.shape[3])
-    hole = (F.interpolate(keep.float()[:, None], sides, mode="nearest") < 1).float()  # (B, 1, H, W)
-    share = 1 - hole  # of the original
+    share = at_size(keep, originals)  # of the original
+    hole = (share < 1).float()  # (B, 1, H, W)
     for step in range(feather):
         hole = F.max_pool2d(hole, 3, stride=1, padding=1)  # one pixel larger
         share = torch.minimum(share, 1 - hole * (feather - step) / (feather + 1))
-    return torch.where(share == 1, originals, edited + share * (originals - edited))
+    mixed = edited + share * (originals - edited)
+    return torch.where(share == 1, originals, torch.where(share == 0, edited, mixed))
+
+
+def at_size(keep: Tensor, images: Tensor) -> Tensor:
+    """A mask (B, h, w) with every position spread over its area of images, (B, 1, H, W)."""
+    return F.interpolate(keep.float()[:, None], images.shape[2:], mode="nearest")

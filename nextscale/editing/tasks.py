@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nextscale.editing.masks import Rule, keep_per_scale
 from nextscale.errors import UsageError
-from nextscale.models.var import VAR
+from nextscale.models.build import Model
 from nextscale.sampling import generate
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -20,7 +20,7 @@ class Edited:
 
     Attributes:
         images: (B, channels, H, W) in [-1, 1].
-        tokens: K maps int64 (B, h, w): the image's own where kept, drawn elsewhere.
+        tokens: K maps int64 (B, h, w): the image's where kept, drawn elsewhere.
         drawn: K maps, as drawn, before the image's own were put back.
         kept: K masks bool (B, h, w).
     """
@@ -32,13 +32,14 @@ class Edited:
 
 
 def edit(
-    model: VAR,
+    model: Model,
     tokenizer: Tokenizer,
     images: Tensor,
     keep: Tensor,
     labels: Tensor | None = None,
     *,
     rule: Rule = "released",
+    recode: bool = False,
     **options: Any,
 ) -> Tensor:
     """Images (B, channels, H, W) in [-1, 1], redrawn where nothing is kept.
@@ -49,39 +50,14 @@ def edit(
         keep: (h, w) or (B, h, w), of pixels or positions; 1 keeps. See `keep_per_scale`.
         labels: int64 (B,) of what is drawn; None draws without a class, as the released code.
         rule: as in `keep_per_scale`.
+        recode: as in `redraw`.
         options: as `sampling.generate`.
 
     Raises:
         UsageError: if shapes do not fit, or an option is out of its range.
     """
     masks = keep_per_scale(batched(keep, len(images)), model.scales, rule)
-    return redraw(model, tokenizer, images, masks, labels, **options).images
-
-
-def vary(
-    model: VAR,
-    tokenizer: Tokenizer,
-    images: Tensor,
-    keep_scales: int,
-    labels: Tensor | None = None,
-    **options: Any,
-) -> Tensor:
-    """Images like the given ones: their first scales are kept, the finer ones drawn anew.
-
-    Args:
-        keep_scales: k; few keep the layout alone, all but one keep all but the texture.
-
-    Raises:
-        UsageError: if k is not from 0 to the number of scales.
-    """
-    count = len(model.scales)
-    if not 0 <= keep_scales <= count:
-        raise UsageError(f"keep_scales is {keep_scales}; it can be from 0 to {count}")
-    masks = [
-        torch.full((len(images), 1, *scale), k < keep_scales, device=images.device)
-        for k, scale in enumerate(model.scales)
-    ]
-    return redraw(model, tokenizer, images, masks, labels, **options).images
+    return redraw(model, tokenizer, images, masks, labels, recode=recode, **options).images
 
 
 @torch.inference_mode()
@@ -105,23 +81,39 @@ def interpolate(tokenizer: Tokenizer, first: Tensor, second: Tensor, steps: int)
 
 
 def redraw(
-    model: VAR,
+    model: Model,
     tokenizer: Tokenizer,
     images: Tensor,
     masks: Sequence[Tensor],
     labels: Tensor | None = None,
+    *,
+    recode: bool = False,
     **options: Any,
 ) -> Edited:
-    """Draws with the images' own code vectors put back where K masks bool (B, 1, h, w) say so."""
-    if not isinstance(model, VAR):
-        raise UsageError("a next-token model draws in one order and cannot fill holes")
+    """Draws with the images' own code vectors put back where K masks bool (B, 1, h, w) say so.
+
+    A next-token model knows of them only what stands before in its order.
+
+    Args:
+        recode: whether kept positions take the codes of what the maps drawn so far still miss of
+            the image, as in encoding, instead of those of its own pyramid, to which what is drawn
+            beside them is foreign. Known pixels then drift less.
+    """
+    quantizer = tokenizer.quantizer
     if labels is None:
         labels = torch.full((len(images),), model.config.classes, device=images.device)
     with torch.inference_mode():
-        own = tokenizer.encode(images)
+        features = tokenizer.features(images)  # (B, C, H, W)
+        own = quantizer.encode(features)
+    maps = {0: quantizer.empty(len(images))}
 
     def constrain(k: int, vectors: Tensor) -> Tensor:
-        return torch.where(masks[k], tokenizer.quantizer.lookup(own[k]), vectors)
+        if not recode:
+            return torch.where(masks[k], quantizer.lookup(own[k]), vectors)
+        own[k] = quantizer.nearest(quantizer.shrink(features - maps[k], quantizer.scales[k]))
+        placed = torch.where(masks[k], quantizer.lookup(own[k]), vectors)
+        maps[k + 1] = quantizer.accumulate(maps[k], placed, k)
+        return placed
 
     states = list(generate(model, tokenizer, labels, constrain=constrain, **options))
     drawn, kept = [state.tokens for state in states], [mask[:, 0] for mask in masks]

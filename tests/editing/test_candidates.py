@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextscale.editing.candidates import best_of, hole_log_probability
+from nextscale.editing.candidates import attempt, best_of, hole_log_probability
 from nextscale.editing.masks import keep_per_scale
 from nextscale.editing.tasks import redraw
 from nextscale.errors import UsageError
@@ -34,7 +34,9 @@ def test_score_is_the_loss_in_the_hole(model, tokenizer, given) -> None:
 
 
 def test_best_first(model, tokenizer, given) -> None:
-    images, scores = best_of(model, tokenizer, **given, candidates=4, seeds=[10, 11])
+    images, scores, seeds = best_of(
+        lambda seeds: attempt(model, tokenizer, **given, seeds=seeds), 4, [10, 11]
+    )
     assert images.shape == (2, 4, 1, 8, 8)
     assert (scores[:, :-1] >= scores[:, 1:]).all()
     edits = [redraw(model, tokenizer, **given, seeds=[10 + 2 * i, 11 + 2 * i]) for i in range(4)]
@@ -42,5 +44,6 @@ def test_best_first(model, tokenizer, given) -> None:
     for image in (0, 1):
         best = max(range(4), key=lambda i, image=image: alone[i][image].item())
         assert torch.equal(images[image, 0], edits[best].images[image])
+        assert seeds[image, 0] == 10 + image + 2 * best
     with pytest.raises(UsageError, match="candidates is 0"):
-        best_of(model, tokenizer, **given, candidates=0, seeds=[0, 1])
+        best_of(lambda seeds: attempt(model, tokenizer, **given, seeds=seeds), 0, [0, 1])

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscale.editing.masks import keep_per_scale
+from nextscale.editing.masks import first_scales, keep_per_scale
 from nextscale.errors import UsageError
 from nextscale.scales import parse_scales
 
@@ -44,6 +44,10 @@ def test_a_scale_of_four_positions_is_not_kept_whole_and_one_of_three_is() -> No
     assert masks[0].all()
     assert not masks[1].any()
     assert not keep_per_scale(torch.zeros(1, 4, 4), SCALES)[1].any()
+
+
+def test_first_scales() -> None:
+    assert [mask.all().item() for mask in first_scales(2, SCALES, torch.device("cpu"))] == [1, 1, 0]
 
 
 def test_refusals() -> None:

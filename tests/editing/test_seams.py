@@ -23,7 +23,8 @@ def test_kept_pixels_outside_the_seam_are_the_originals(feather: int) -> None:
 
 def test_masks_of_positions_hold_for_their_areas() -> None:
     edited, originals = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
-    keep = torch.tensor([[[1, 0], [1, 0.9]]])
+    keep = torch.tensor([[[1, 0], [1, 0.75]]])
     pasted = paste(edited, originals, keep)
     assert torch.equal(pasted[..., :4], originals[..., :4])
-    assert torch.equal(pasted[..., 4:], edited[..., 4:])
+    assert torch.equal(pasted[..., :4, 4:], edited[..., :4, 4:])
+    assert (pasted[..., 4:, 4:] == 0.75).all()  # soft masks mix

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nextscale.editing.masks import keep_per_scale
-from nextscale.editing.tasks import edit, interpolate, redraw, vary
+from nextscale.editing.tasks import edit, interpolate, redraw
 from nextscale.errors import UsageError
 from nextscale.sampling import generate, last_state
 
@@ -67,16 +67,38 @@ def test_labels_and_masks_act_on_their_own_image(model, tokenizer, images, keep)
     assert torch.equal(other[1], both[1])
 
 
-def test_variations_keep_the_first_scales(model, tokenizer, images) -> None:
-    reconstruction = tokenizer.decode(tokenizer.encode(images))
-    assert torch.equal(vary(model, tokenizer, images, 3, seeds=SEEDS), reconstruction)
-    none = model.condition.none_like(torch.zeros(2, dtype=torch.long))
-    free = last_state(generate(model, tokenizer, none, seeds=SEEDS)).image()
-    assert torch.equal(vary(model, tokenizer, images, 0, seeds=SEEDS), free)
-    varied = vary(model, tokenizer, images, 2, seeds=SEEDS)
-    assert not torch.equal(varied, reconstruction)
-    with pytest.raises(UsageError, match="keep_scales is 4; it can be from 0 to 3"):
-        vary(model, tokenizer, images, 4)
+def test_recoded_positions_mend_what_is_drawn_beside_them(model, tokenizer, images, keep) -> None:
+    masks = keep_per_scale(keep, model.scales, "strict")
+    own = redraw(model, tokenizer, images, masks, seeds=SEEDS)
+    recoded = redraw(model, tokenizer, images, masks, seeds=SEEDS, recode=True)
+    torch.testing.assert_close(recoded.images, tokenizer.decode(recoded.tokens))
+    features = tokenizer.features(images)
+    finest = masks[-1].expand_as(features)
+
+    def drift(edited) -> float:
+        accumulated = tokenizer.quantizer.accumulated_maps(edited.tokens)[-1]
+        return (accumulated - features)[finest].square().mean().item()
+
+    assert drift(recoded) < drift(own)
+    whole = edit(model, tokenizer, images, torch.ones(4, 4), seeds=SEEDS, recode=True)
+    torch.testing.assert_close(whole, tokenizer.decode(tokenizer.encode(images)))
+
+
+def test_a_next_token_model_keeps_what_is_known_too(make_tokenizer, make_model, images) -> None:
+    flat = make_tokenizer(scales=(4,))
+    model = make_model(flat, order="raster")
+    keep = torch.ones(4, 4)
+    keep[2:] = 0
+    edited = redraw(model, flat, images, keep_per_scale(keep[None], model.scales), seeds=SEEDS)
+    own = flat.encode(images)[0]
+    assert torch.equal(edited.tokens[0][:, :2], own[:, :2])
+    torch.testing.assert_close(edited.images, flat.decode(edited.tokens))
+    keep = 1 - keep  # what stands behind in its order is put back and changes nothing before
+    behind = redraw(model, flat, images, keep_per_scale(keep[None], model.scales), seeds=SEEDS)
+    none = torch.full((2,), model.config.classes)
+    free = last_state(generate(model, flat, none, seeds=SEEDS)).tokens
+    assert torch.equal(behind.tokens[0][:, :2], free[:, :2])
+    assert torch.equal(behind.tokens[0][:, 2:], own[:, 2:])
 
 
 def test_interpolation_begins_and_ends_with_reconstructions(tokenizer, images) -> None:
@@ -89,9 +111,6 @@ def test_interpolation_begins_and_ends_with_reconstructions(tokenizer, images) -
         interpolate(tokenizer, images[:1], images[1:], 1)
 
 
-def test_refusals(model, tokenizer, make_tokenizer, make_model, images) -> None:
+def test_refusals(model, tokenizer, images) -> None:
     with pytest.raises(UsageError, match=r"the mask has the shape \(3, 8, 8\); \(h, w\) or \(2, h"):
         edit(model, tokenizer, images, torch.ones(3, 8, 8))
-    flat = make_tokenizer(scales=(4,))
-    with pytest.raises(UsageError, match="cannot fill holes"):
-        edit(make_model(flat, order="raster"), flat, images, torch.ones(4, 4))

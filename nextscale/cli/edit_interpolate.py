@@ -1,0 +1,44 @@
+"""`nextscale edit interpolate`: pictures from one to another."""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from nextscale.cli.editing import read_pictures
+from nextscale.cli.inference import (
+    Output,
+    add_device_argument,
+    add_model_arguments,
+    load_model,
+)
+from nextscale.cli.options import Parser
+from nextscale.cli.reconstruct import find_images
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_model_arguments(parser)
+    add = parser.add_argument
+    add("first", type=str, help="file")
+    add("second", type=str, help="file")
+    add("--steps", type=int, default=5, help="pictures in all, the two ends among them")
+    add_device_argument(parser)
+    add("--out", type=str, default="outputs", help="directory")
+
+
+def run(options: Namespace) -> int:
+    """Interpolates between two pictures."""
+    from nextscale.pictures import grid
+
+    output = Output(options.out)
+    first, second = (
+        read_pictures(find_images([file]))[0] for file in (options.first, options.second)
+    )
+    pipe = load_model(options.model, options.device)
+    pictures = pipe.interpolate(first, second, options.steps)
+    stem = f"{Path(options.first).stem}-{Path(options.second).stem}"
+    for number, picture in enumerate(pictures):
+        output.picture(f"{stem}-{number + 1}.png", picture)
+    output.picture("sheet.png", grid([pictures]))
+    print(f"{len(pictures)} pictures; see {output.directory}")
+    return 0

@@ -1,0 +1,269 @@
+"""What the edit commands share: pictures and masks from files, and what is written of edits."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ActionYesNo, Namespace
+
+from nextscale.cli.inference import (
+    Output,
+    add_model_arguments,
+    add_running_arguments,
+    add_sampling_arguments,
+    check_at_least,
+    given_sampling,
+    load_model,
+    progress,
+)
+from nextscale.cli.options import Parser, tell
+from nextscale.cli.reconstruct import find_images, unique_names
+from nextscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+    from nextscale.editing.marks import Mask
+    from nextscale.pipeline import Pipeline
+
+SHEET_SHOWN = 100  # images of the sheet
+
+# Edits some of the pictures, as `Pipeline.edit` gives them, by options of drawing.
+Edit = Callable[["Pipeline", slice, dict[str, Any]], list["Image.Image"]]
+# What the sheet shows of each image before its edits; raises UsageError where masks do not fit.
+Show = Callable[["Pipeline"], list[list["Image.Image"]]]
+
+
+def add_editing_arguments(parser: Parser) -> None:
+    """Adds which pictures are edited, and how they are drawn."""
+    add_model_arguments(parser)
+    add = parser.add_argument
+    add("images", type=str, nargs="+", help="files, or folders of them")
+    label = "number or name of the class to draw, of all images or one each; none is without"
+    add("--label", type=str | int, nargs="+", default=["none"], help=label)
+    add("--seed", type=int, default=0, help="image i is drawn with seed + i")
+    add("--candidates", type=int, default=1, help="edits of each image, written likeliest first")
+    add_sampling_arguments(parser)
+    add_running_arguments(parser)
+
+
+def add_mask_arguments(parser: Parser) -> None:
+    """Adds what is redrawn."""
+    group = parser.add_argument_group("what to redraw [what is transparent]")
+    add = group.add_argument
+    add("--mask", type=str, nargs="+", help="of all images or one each; white is redrawn")
+    add("--box", type=int, nargs=4, help="left, top, right and bottom in pixels of the image")
+    fill = "hide what is redrawn behind its surroundings"
+    add("--fill", action=ActionYesNo(no_prefix="no-"), default=True, help=fill)
+    add("--paste", action="store_true", help="put the other pixels back as they were")
+
+
+def add_keeping_arguments(parser: Parser) -> None:
+    """Adds how what is not redrawn is kept."""
+    group = parser.add_argument_group("how to keep the rest")
+    add = group.add_argument
+    rule = "by which a scale's positions are kept: as the published code, or only if all of it is"
+    add("--rule", choices=("released", "strict"), default="released", help=rule)
+    add("--recode", action="store_true", help="let kept codes mend what is drawn beside them")
+    add("--feather", type=int, default=0, help="width of the seam in pixels of what is put back")
+
+
+def keeping(options: Namespace) -> dict[str, Any]:
+    """The options of `add_keeping_arguments`."""
+    check_at_least(0, feather=options.feather)
+    return {name: options[name] for name in ("rule", "recode", "feather")}
+
+
+@dataclass(frozen=True)
+class Given:
+    """Pictures from files.
+
+    Attributes:
+        paths: of the files.
+        names: of what is written of each.
+        pictures: as they are, transparency included.
+    """
+
+    paths: list["Path"]
+    names: list[str]
+    pictures: list["Image.Image"]
+
+
+def read_given(options: Namespace) -> Given:
+    """The pictures that are edited. Raises UsageError if a file is none, or an option wrong."""
+    check_at_least(1, batch=options.batch, candidates=options.candidates)
+    check_at_least(0, seed=options.seed)
+    paths = find_images(options.images)
+    return Given(paths, unique_names(paths), read_pictures(paths))
+
+
+def read_pictures(paths: Sequence["Path"]) -> list["Image.Image"]:
+    """Pictures as they are, transparency included. Raises UsageError at an unreadable one."""
+    from PIL import Image
+
+    from nextscale.data.folder import FORMATS
+    from nextscale.pixels import checked
+
+    pictures = []
+    for path in paths:
+        try:
+            with Image.open(path, formats=FORMATS) as picture:
+                pictures.append(checked(picture, str(path)))
+        except (OSError, Image.DecompressionBombError) as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(
+                f"{path} cannot be read ({reason}); known formats are {', '.join(FORMATS)}"
+            ) from error
+    return pictures
+
+
+def masks_of(options: Namespace, count: int) -> "list[Mask | None]":
+    """The mask of each image. Raises UsageError if masks and images do not fit."""
+    if options.mask and options.box:
+        raise UsageError("both --mask and --box are given; give one of them")
+    if options.box:
+        left, top, right, bottom = options.box
+        return [(left, top, right, bottom)] * count
+    if not options.mask:
+        return [None] * count
+    masks = read_pictures(find_images(options.mask))
+    if len(masks) not in (1, count):
+        raise UsageError(f"{len(masks)} masks are given for {count} images; give one, or one each")
+    return [*masks] if len(masks) == count else [masks[0]] * count
+
+
+def redraw_marked(options: Namespace, name: str) -> int:
+    """Edits what is marked of pictures; see `edit_pictures`."""
+    given = read_given(options)
+    masks = masks_of(options, len(given.pictures))
+    told = {"fill": options.fill, "paste": options.paste, **keeping(options)}
+
+    def edit(pipe: "Pipeline", part: slice, drawing: dict[str, Any]) -> list["Image.Image"]:
+        return pipe.edit(given.pictures[part], masks[part], **told, **drawing)
+
+    def show(pipe: "Pipeline") -> list[list["Image.Image"]]:
+        pairs = zip(given.pictures, masks, strict=True)
+        return [[fitted(pipe, picture), white(pipe, picture, mask)] for picture, mask in pairs]
+
+    return edit_pictures(
+        options, name, given, edit, show, {"mask": options.mask, "box": options.box, **told}
+    )
+
+
+def edit_pictures(
+    options: Namespace, name: str, given: Given, edit: Edit, show: Show, told: dict[str, Any]
+) -> int:
+    """Edits pictures and writes each edit, a sheet, and what repeats them.
+
+    Args:
+        options: of `add_editing_arguments`.
+        name: of the edit.
+        given: the pictures.
+        edit: some of them.
+        show: them before.
+        told: options of the edit, for the record.
+    """
+    sampling, output = given_sampling(options), Output(options.out)
+    pipe = load_model(options.model, options.device)
+    labels = labels_for(pipe, options.label, len(given.pictures))
+    rows = show(pipe)
+    tell_changes(pipe, given)
+    entries = []
+    with progress("editing", len(rows) * options.candidates) as advance:
+        for begin in range(0, len(rows), options.batch):
+            part = slice(begin, min(begin + options.batch, len(rows)))
+            drawing = {
+                "label": labels[part],
+                "seeds": [options.seed + i for i in range(part.start, part.stop)],
+                "candidates": options.candidates,
+            }
+            edits = edit(pipe, part, {**drawing, **sampling})
+            for number, picture in enumerate(edits):
+                image, candidate = divmod(number, options.candidates)
+                image += begin
+                file = f"{given.names[image]}-{name}-{candidate + 1}.png"
+                output.picture(file, picture)
+                entries.append({"file": file, "image": str(given.paths[image]), **picture.info})
+                rows[image].append(picture)
+            advance(len(edits))
+    write_sheet(output, rows)
+    record = {
+        "edit": name,
+        **identity(pipe, options),
+        "options": told,
+        "sampling": {**vars(pipe.config.sampling), "cfg": 0.0, **sampling},
+        "labels": labels,
+        "images": entries,
+    }
+    output.table("edits.json", record)
+    images = f"{len(rows)} image{'s' * (len(rows) > 1)}"
+    print(f"{len(entries)} edit{'s' * (len(entries) > 1)} of {images}; see {output.directory}")
+    return 0
+
+
+def labels_for(pipe: "Pipeline", given: Sequence[str | int], count: int) -> list[int | None]:
+    """The label of each image; None is without. Raises UsageError if they do not fit."""
+    wanted = [None if str(label).lower() == "none" else label for label in given]
+    numbers = pipe.labels_of(wanted, count).tolist()
+    return [None if number == pipe.model.config.classes else number for number in numbers]
+
+
+def tell_changes(pipe: "Pipeline", given: Given) -> None:
+    """Tells how many pictures are resized, cropped or converted for the model."""
+    config = pipe.tokenizer.config
+    channels, (height, width) = config.image_channels, config.image_size
+    mode = "L" if channels == 1 else "RGB"
+    resized = sum(picture.size != (width, height) for picture in given.pictures)
+    converted = sum(picture.mode not in (mode, mode + "A") for picture in given.pictures)
+    if resized:
+        tell(f"{resized} of {len(given.pictures)} images are resized and cut to {width}x{height}")
+    if converted:
+        kind = "grey" if channels == 1 else "colour"
+        tell(f"{converted} of {len(given.pictures)} images are converted to {kind}")
+
+
+def fitted(pipe: "Pipeline", picture: "Image.Image") -> "Image.Image":
+    """A picture at the model's size and in its channels."""
+    from nextscale.pixels import to_pictures
+
+    return to_pictures(pipe.to_images([picture]))[0]
+
+
+def white(pipe: "Pipeline", picture: "Image.Image", mask: "Mask | None") -> "Image.Image":
+    """A mask at the model's size, white where it redraws, in the picture's mode."""
+    from nextscale.editing.seams import at_size
+    from nextscale.pixels import to_pictures
+
+    images = pipe.to_images([picture])
+    redrawn = 1 - at_size(pipe.kept([mask], [picture]), images)
+    return to_pictures((2 * redrawn - 1).expand_as(images))[0]
+
+
+def write_sheet(output: Output, rows: Sequence[list["Image.Image"]]) -> None:
+    """Writes `sheet.png`, an image a row: as it was, its mask, its edits."""
+    from nextscale.pictures import grid
+
+    output.picture("sheet.png", grid(rows[:SHEET_SHOWN]))
+    if len(rows) > SHEET_SHOWN:
+        tell(f"the sheet shows the first {SHEET_SHOWN} of {len(rows)} images")
+
+
+def identity(pipe: "Pipeline", options: Namespace) -> dict[str, Any]:
+    """The model and the versions that a record tells."""
+    from importlib import metadata
+
+    import torch
+
+    from nextscale.checkpoint import hash_weights
+
+    return {
+        "model": options.model,
+        "tokenizer_hash": pipe.config.tokenizer_hash,
+        "transformer_hash": hash_weights(pipe.model.state_dict()),
+        "versions": {"nextscale": metadata.version("nextscale"), "torch": torch.__version__},
+        "device": str(pipe.device),
+        "seed": options.seed,
+        "batch": options.batch,
+    }

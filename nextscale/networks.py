@@ -1,0 +1,154 @@
+"""A tokenizer and a transformer that belong together, with what both need to meet people.
+
+Labels become numbers here and pictures tensors. What is done with them is told in `editing.editor`
+and `pipeline`.
+"""
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Self, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nextscale.acceleration import compile_networks, quantize_linear
+from nextscale.config.model import ModelConfig
+from nextscale.errors import UsageError
+from nextscale.models.build import Model
+from nextscale.pixels import crop_to, to_tensor, upright
+from nextscale.scales import describe
+from nextscale.tokenizer.tokenizer import Tokenizer
+
+Label = int | str | None
+Pictures = Image.Image | Sequence[Image.Image]
+
+
+class Networks:
+    """Both networks, where they run, and how labels and pictures reach them.
+
+    Args:
+        tokenizer: in eval mode.
+        model: in eval mode; None for a tokenizer alone.
+        config: of both, with label names and sampling defaults.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, model: Model | None, config: ModelConfig) -> None:
+        self.tokenizer = tokenizer.eval()
+        self.maybe_model = None if model is None else model.eval()
+        self.config = config
+        self.quantized = False
+
+    @property
+    def model(self) -> Model:
+        """The transformer. Raises UsageError if this is a tokenizer alone."""
+        if self.maybe_model is None:
+            raise UsageError(
+                "this checkpoint holds a tokenizer alone; drawing needs a transformer too"
+            )
+        return self.maybe_model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokenizer's weights are."""
+        return self.tokenizer.quantizer.codebook.device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves all weights to a device and returns itself."""
+        self.tokenizer.to(device)
+        if self.maybe_model is not None:
+            self.maybe_model.to(device)
+        return self
+
+    def compile(self) -> Self:
+        """Runs the networks through torch.compile and returns itself; see `compile_networks`.
+
+        Raises:
+            UsageError: if this is a tokenizer alone, or there is no C++ compiler.
+        """
+        compile_networks(self.model.transformer, self.tokenizer)
+        return self
+
+    def quantize(self) -> Self:
+        """Makes the transformer multiply in int8 and returns itself; see `quantize_linear`.
+
+        Fast together with `compile`. It can draw then, not be saved.
+
+        Raises:
+            UsageError: if this is a tokenizer alone, or torchao is not installed.
+        """
+        quantize_linear(self.model.transformer)
+        self.quantized = True
+        return self
+
+    def label_numbers(self, labels: Sequence[Label]) -> Tensor:
+        """Numbers int64 (B,) of labels given by number or name; None means no class.
+
+        Raises:
+            UsageError: at a name or number that the model does not know.
+        """
+        classes, names = self.model.config.classes, self.config.labels
+        numbers = []
+        for label in labels:
+            if label is None:
+                numbers.append(classes)
+            elif isinstance(label, str) and label.lstrip("-").isdigit():
+                numbers.append(int(label))
+            elif isinstance(label, str):
+                lowered = [name.lower() for name in names]
+                if label.lower() not in lowered:
+                    known = ", ".join(names) if 0 < len(names) <= 50 else numbered(classes)
+                    raise UsageError(f"unknown label {label!r}; the model knows {known}")
+                numbers.append(lowered.index(label.lower()))
+            else:
+                numbers.append(int(label))
+        wrong = [n for n in numbers if not 0 <= n <= classes]
+        if wrong:
+            raise UsageError(
+                f"label {wrong[0]} is out of range; the model knows {numbered(classes)}"
+            )
+        return torch.tensor(numbers, dtype=torch.long, device=self.device)
+
+    def labels_of(self, label: Sequence[Label] | Label, count: int) -> Tensor:
+        """Numbers int64 (count,) of one label for all or one each."""
+        numbers = self.label_numbers(as_list(label))
+        if len(numbers) not in (1, count):
+            raise UsageError(f"{len(numbers)} labels are given for {count} images")
+        return numbers.expand(count)
+
+    def to_images(
+        self, pictures: Sequence[Image.Image], size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Pictures resized, cropped and converted to tensors (B, channels, H, W) in [-1, 1].
+
+        Args:
+            size: (H, W); that of the tokenizer's input unless given.
+        """
+        config = self.tokenizer.config
+        channels, size = config.image_channels, size or config.image_size
+        fitted = [crop_to(upright(picture, channels), *size) for picture in pictures]
+        return to_tensor(fitted, channels).to(self.device)
+
+    def __repr__(self) -> str:
+        model = self.config.model
+        what = "tokenizer alone" if model is None else f"depth {model.depth}, width {model.width}"
+        return f"{type(self).__name__}({what}, scales {describe(self.tokenizer.config.scales)})"
+
+
+def as_pictures(image: Pictures) -> list[Image.Image]:
+    """One picture or several as a list."""
+    return [image] if isinstance(image, Image.Image) else list(image)
+
+
+def as_list(labels: Sequence[Label] | Label) -> list[Label]:
+    """One label or several as a list."""
+    if labels is None or isinstance(labels, str | Integral):
+        return [cast(Label, labels)]
+    return list(cast(Sequence[Label], labels))
+
+
+def numbered(classes: int) -> str:
+    """The labels that a model of so many classes knows, in words."""
+    if classes == 0:
+        return "only none (no classes)"
+    return f"{'0' if classes == 1 else f'0 to {classes - 1}'} and none"
