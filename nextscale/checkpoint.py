@@ -315,6 +315,17 @@ def hash_weights(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def identity(pipe: Pipeline, name: str) -> dict[str, Any]:
+    """What a record of drawn images tells of a model, loaded by this name, and of its machine."""
+    return {
+        "model": name,
+        "tokenizer_hash": pipe.config.tokenizer_hash,
+        "transformer_hash": hash_weights(pipe.model.state_dict()),
+        "versions": {"nextscale": metadata.version("nextscale"), "torch": torch.__version__},
+        "device": str(pipe.device),
+    }
+
+
 def check_hash(config: ModelConfig, actual: str, folder: Path) -> None:
     """Raises UsageError unless the stored tokenizer is the one that the configuration records."""
     if actual == config.tokenizer_hash:

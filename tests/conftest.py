@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from nextscale import checkpoint
 from nextscale.config.model import ModelConfig, TokenizerConfig, TransformerConfig
 from nextscale.models.build import Model, build_model
 from nextscale.pipeline import Pipeline
@@ -87,3 +88,11 @@ def images(tokenizer) -> torch.Tensor:
     noise = torch.randn(5, 1, 3, 3, generator=torch.Generator().manual_seed(1))
     size = tokenizer.config.image_size
     return nn.functional.interpolate(noise, size, mode="bicubic").clamp(-1, 1)
+
+
+@pytest.fixture(scope="session")
+def saved(pipe, tmp_path_factory) -> str:
+    """The tiny pipeline (8x8 pixels, 3 named classes) as a checkpoint."""
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    checkpoint.save(pipe, directory)
+    return str(directory)

@@ -165,6 +165,8 @@ def edit_pictures(
         show: them before.
         told: options of the edit, for the record.
     """
+    from nextscale.checkpoint import identity
+
     sampling, output = given_sampling(options), Output(options.out)
     pipe = load_model(options.model, options.device)
     labels = labels_for(pipe, options.label, len(given.pictures))
@@ -191,7 +193,9 @@ def edit_pictures(
     write_sheet(output, rows)
     record = {
         "edit": name,
-        **identity(pipe, options),
+        **identity(pipe, options.model),
+        "seed": options.seed,
+        "batch": options.batch,
         "options": told,
         "sampling": {**vars(pipe.config.sampling), "cfg": 0.0, **sampling},
         "labels": labels,
@@ -248,22 +252,3 @@ def write_sheet(output: Output, rows: Sequence[list["Image.Image"]]) -> None:
     output.picture("sheet.png", grid(rows[:SHEET_SHOWN]))
     if len(rows) > SHEET_SHOWN:
         tell(f"the sheet shows the first {SHEET_SHOWN} of {len(rows)} images")
-
-
-def identity(pipe: "Pipeline", options: Namespace) -> dict[str, Any]:
-    """The model and the versions that a record tells."""
-    from importlib import metadata
-
-    import torch
-
-    from nextscale.checkpoint import hash_weights
-
-    return {
-        "model": options.model,
-        "tokenizer_hash": pipe.config.tokenizer_hash,
-        "transformer_hash": hash_weights(pipe.model.state_dict()),
-        "versions": {"nextscale": metadata.version("nextscale"), "torch": torch.__version__},
-        "device": str(pipe.device),
-        "seed": options.seed,
-        "batch": options.batch,
-    }

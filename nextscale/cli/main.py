@@ -17,6 +17,7 @@ COMMANDS = {
     "edit class": ("edit_class", "make what is marked of pictures one of another class"),
     "edit vary": ("edit_vary", "keep coarse scales of pictures and draw fine ones anew"),
     "edit interpolate": ("edit_interpolate", "make pictures from one to another"),
+    "app": ("app", "serve a page to draw, edit and look inside"),
     "train tokenizer": ("train_tokenizer", "train a tokenizer, the first stage"),
     "train var": ("train_var", "train a transformer, the second stage"),
     "train ar": ("train_ar", "train the next-token baseline on a tokenizer of one scale"),

@@ -221,18 +221,13 @@ def record(
     seeds: Sequence[int],
 ) -> dict[str, Any]:
     """All that repeats the draw, bit for bit on a machine of the same kind."""
-    from importlib import metadata
-
-    import torch
+    from nextscale.checkpoint import identity
 
     return {
-        "model": options.model,
-        "tokenizer_hash": pipe.config.tokenizer_hash,
+        **identity(pipe, options.model),
         "transformer_hash": made["transformer"],
         "precision": made["precision"],
         "compiled": made["compiled"],
-        "versions": {"nextscale": metadata.version("nextscale"), "torch": torch.__version__},
-        "device": str(pipe.device),
         "seed": options.seed,
         "batch": options.batch,
         "tile": options.tile,

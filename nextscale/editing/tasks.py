@@ -1,6 +1,6 @@
 """Edits as constrained drawing: kept positions take the image's own code vectors (VAR Sec. 5.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,7 @@ def redraw(
     labels: Tensor | None = None,
     *,
     recode: bool = False,
+    watch: Callable[[], None] | None = None,
     **options: Any,
 ) -> Edited:
     """Draws with the images' own code vectors put back where K masks bool (B, 1, h, w) say so.
@@ -98,6 +99,7 @@ def redraw(
         recode: whether kept positions take the codes of what the maps drawn so far still miss of
             the image, as in encoding, instead of those of its own pyramid, to which what is drawn
             beside them is foreign. Known pixels then drift less.
+        watch: called after every scale; what it raises ends the work.
     """
     quantizer = tokenizer.quantizer
     if labels is None:
@@ -115,7 +117,11 @@ def redraw(
         maps[k + 1] = quantizer.accumulate(maps[k], placed, k)
         return placed
 
-    states = list(generate(model, tokenizer, labels, constrain=constrain, **options))
+    states = []
+    for state in generate(model, tokenizer, labels, constrain=constrain, **options):
+        states.append(state)
+        if watch is not None:
+            watch()
     drawn, kept = [state.tokens for state in states], [mask[:, 0] for mask in masks]
     tokens = [torch.where(*maps) for maps in zip(kept, own, drawn, strict=True)]
     return Edited(states[-1].image(), tokens, drawn, kept)

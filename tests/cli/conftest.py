@@ -1,4 +1,4 @@
-"""A tiny model on the disk, and pictures to put into it."""
+"""Pictures to put into commands, and how bad ones are refused."""
 
 from pathlib import Path
 
@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextscale import checkpoint
 from nextscale.cli.main import main
-
-
-@pytest.fixture(scope="session")
-def saved(pipe, tmp_path_factory) -> str:
-    """The tiny pipeline (8x8 pixels, 3 named classes) as a checkpoint."""
-    directory = tmp_path_factory.mktemp("models") / "tiny"
-    checkpoint.save(pipe, directory)
-    return str(directory)
 
 
 @pytest.fixture

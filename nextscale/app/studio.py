@@ -1,0 +1,199 @@
+"""What the page does: draws, edits and looks inside with one model, checking what it is given.
+
+It knows nothing of Gradio. Long work comes in steps, between which it can be stopped.
+"""
+
+import json
+import shlex
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+
+from nextscale.app.tiles import code_colours, code_use, token_tiles
+from nextscale.checkpoint import identity
+from nextscale.config.evaluation import LARGEST_SEED
+from nextscale.editing.marks import Mask
+from nextscale.errors import UsageError
+from nextscale.pipeline import Pipeline
+from nextscale.pixels import checked, to_pictures
+
+Task = Literal["inpaint", "class", "outpaint", "vary"]
+TASKS: tuple[Task, ...] = ("inpaint", "class", "outpaint", "vary")
+MOST_IMAGES = 32
+MOST_CANDIDATES = 16
+NONE = "none"  # the label of no class
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known while something is drawn.
+
+    Attributes:
+        pictures: so far, the model's own size.
+        told: a line about them.
+        file: archive of the finished pictures and of what repeats them; empty before the end.
+    """
+
+    pictures: list[Image.Image]
+    told: str
+    file: str = ""
+
+
+class Studio:
+    """One model, and the folder of what can be downloaded.
+
+    Args:
+        pipe: the model.
+        name: it was loaded by.
+        folder: of the archives.
+    """
+
+    def __init__(self, pipe: Pipeline, name: str, folder: Path) -> None:
+        self.pipe = pipe
+        self.identity = identity(pipe, name)
+        self.folder = folder
+        self.colours = code_colours(pipe.tokenizer.quantizer.codebook)
+
+    def classes(self) -> list[str]:
+        """Names of the classes, or their numbers where they have none, and `none`."""
+        model, names = self.pipe.model.config, self.pipe.config.labels
+        known = [*names[: model.classes], *map(str, range(len(names), model.classes))]
+        return [*known, NONE]
+
+    def draw(
+        self, labels: Sequence[str], count: int, seed: int, sampling: dict[str, Any]
+    ) -> Iterator[Progress]:
+        """Draws images, of each label in turn; gives all of them after every scale."""
+        count = whole("count", count, 1, MOST_IMAGES)
+        seed = whole("seed", seed, 0, LARGEST_SEED - count)
+        if not labels:
+            raise UsageError(f"no class is chosen; choose one, or {NONE}")
+        turn = [self.label(labels[i % len(labels)]) for i in range(count)]
+        scales = self.pipe.tokenizer.config.scales
+        pictures: list[Image.Image] = []
+        for k, state in enumerate(self.pipe.states(turn, seed=seed, **sampling)):
+            pictures = to_pictures(state.image())
+            yield Progress(pictures, f"scale {k + 1} of {len(scales)}")
+        words = ["sample", "--labels", *labels, "--count", count, "--seed", seed]
+        files = {f"{i:04d}.png": picture for i, picture in enumerate(pictures)}
+        archive = self.pack(files, [*words, *options_of(sampling)])
+        yield Progress(pictures, f"{count} drawn, seeds from {seed}", archive)
+
+    def edit(
+        self,
+        task: Task,
+        image: Image.Image,
+        mask: Mask | None,
+        label: str,
+        candidates: int,
+        seed: int,
+        options: dict[str, Any],
+        sampling: dict[str, Any],
+        watch: Callable[[], None] | None = None,
+    ) -> Iterator[Progress]:
+        """Draws candidates one after the other; gives all so far, likeliest first.
+
+        Args:
+            task: `inpaint` and `class` need a mask.
+            image: of any size.
+            mask: white is redrawn.
+            label: a class or `none`.
+            candidates: edits to choose from.
+            seed: candidate i is drawn with seed + i.
+            options: of `Pipeline.edit`, `outpaint` or `vary`.
+            sampling: of `sampling.generate`.
+            watch: called after every scale; what it raises ends the work.
+        """
+        candidates = whole("candidates", candidates, 1, MOST_CANDIDATES)
+        seed = whole("seed", seed, 0, LARGEST_SEED - candidates)
+        image, wanted = checked(image), self.label(label)
+        if task == "class" and wanted is None:
+            raise UsageError("choose the class that is drawn")
+        if task in ("inpaint", "class") and mask is None:
+            raise UsageError("nothing is marked; paint over what is to be redrawn")
+        found: list[Image.Image] = []
+        for i in range(candidates):
+            given = {"label": wanted, "seed": seed + i, **options, **sampling, "watch": watch}
+            if task == "outpaint":
+                found += self.pipe.outpaint(image, **given)
+            elif task == "vary":
+                found += self.pipe.vary(image, **given)
+            else:
+                found += self.pipe.edit(image, mask, **given)
+            found.sort(key=lambda picture: -picture.info["log_probability"])
+            yield Progress(list(found), f"{i + 1} of {candidates} drawn")
+        words = ["edit", task, "image.png", "--label", label, "--seed", seed]
+        words += ["--candidates", candidates, *options_of(options), *options_of(sampling)]
+        files = {"image.png": image}
+        if isinstance(mask, Image.Image) and task in ("inpaint", "class"):
+            files["mask.png"] = mask
+            words += ["--mask", "mask.png"]
+        files |= {f"edit-{i + 1}.png": picture for i, picture in enumerate(found)}
+        best = found[0].info["log_probability"]
+        told = f"{candidates} drawn, likeliest first; the best has a log-probability of {best:.1f}"
+        yield Progress(found, told, self.pack(files, words))
+
+    @torch.inference_mode()
+    def look_inside(
+        self, image: Image.Image
+    ) -> tuple[list[Image.Image], list[Image.Image], list[tuple[str, int, int, float]]]:
+        """Token maps as tiles, the reconstruction after each scale, and the use of codes."""
+        image, quantizer = checked(image), self.pipe.tokenizer.quantizer
+        tokens = self.pipe.tokenizer.encode(self.pipe.to_images([image]))
+        tiles = [token_tiles(each[0], self.colours) for each in tokens]
+        use = code_use([each[0] for each in tokens], len(quantizer.codebook))
+        return tiles, self.pipe.pyramid(image), use
+
+    def label(self, name: str) -> str | None:
+        """A label as the pipeline takes it. Raises UsageError if it is not known."""
+        if name.lower() == NONE:
+            return None
+        self.pipe.label_numbers([name])
+        return name
+
+    def pack(self, files: dict[str, Image.Image], words: Sequence[object]) -> str:
+        """Writes pictures, and the command that makes them again, into an archive."""
+        command, *rest = [str(word) for word in words]
+        parts = [command, rest.pop(0)] if command == "edit" else [command]
+        line = shlex.join(["nextscale", *parts, str(self.identity["model"]), *rest])
+        record = {"command": line, **self.identity}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.NamedTemporaryFile(
+                dir=self.folder, prefix="nextscale-", suffix=".zip", delete=False
+            ) as file,
+            zipfile.ZipFile(file, "w") as archive,
+        ):
+            for name, picture in files.items():
+                with archive.open(name, "w") as entry:
+                    picture.save(entry, format="PNG")
+            archive.writestr("repeat.json", json.dumps(record, indent=2, ensure_ascii=False))
+        return file.name
+
+
+def options_of(values: dict[str, Any]) -> list[str]:
+    """Options as they are typed."""
+    words: list[str] = []
+    for name, value in values.items():
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words += [option] if value else [f"--no-{option[2:]}"] * (name in ("fill", "smooth"))
+        elif isinstance(value, list | tuple):
+            words += [option, *map(str, value)]
+        else:
+            words += [option, str(value)]
+    return words
+
+
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number, which may come as a float. Raises UsageError if it is out of its range."""
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+    if not fits or value != int(value):
+        raise UsageError(f"{name} is {value}; it must be a whole number from {least} to {most}")
+    return int(value)

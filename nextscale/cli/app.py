@@ -1,0 +1,62 @@
+"""`nextscale app`: a page to draw, edit and look inside."""
+
+import signal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from jsonargparse import Namespace
+
+from nextscale.cli.inference import (
+    add_device_argument,
+    add_model_arguments,
+    check_at_least,
+    load_model,
+)
+from nextscale.cli.options import Parser, tell
+from nextscale.errors import UsageError
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_model_arguments(parser)
+    add = parser.add_argument
+    add("--host", type=str, default="127.0.0.1", help="address to listen on; 0.0.0.0 is any")
+    add("--port", type=int, default=7860, help="0 takes a free one")
+    add("--queue", type=int, default=64, help="jobs that may wait; more are refused")
+    add_device_argument(parser)
+
+
+def run(options: Namespace) -> int:
+    """Serves the page until it is interrupted."""
+    check_at_least(1, queue=options.queue)
+    try:
+        from nextscale.app.page import build_page, serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the page needs {error.name}, which is not installed; pip install 'nextscale[app]'"
+        ) from error
+    from nextscale.app.studio import Studio
+
+    pipe = load_model(options.model, options.device)
+    with TemporaryDirectory(prefix="nextscale-app-") as folder:
+        page = build_page(Studio(pipe, options.model, Path(folder)), options.queue)
+        port = options.port or free_port(options.host)
+        try:
+            address = serve(page, options.host, port, prevent_thread_lock=True)
+        except OSError as error:
+            raise UsageError(
+                f"port {port} of {options.host} cannot be used ({error}); give another --port"
+            ) from error
+        tell(f"the page is at {address}; Ctrl-C stops it")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the folder goes then, too
+        page.block_thread()
+    return 0
+
+
+def free_port(host: str) -> int:
+    """A port that nothing listens on."""
+    import socket
+
+    with socket.socket() as found:
+        found.bind((host, 0))
+        return found.getsockname()[1]

@@ -1,0 +1,138 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright."""
+
+import shutil
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address) -> Iterator:
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.goto(address)
+    button(page, "Draw").wait_for()
+    yield page
+    context.close()
+
+
+def button(page, name: str):
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def draw(page) -> None:
+    button(page, "Draw").click()
+    page.get_by_text("drawn, seeds from").wait_for()
+
+
+def paint(page) -> None:
+    """A stroke through the middle of the editor."""
+    page.get_by_role("tab", name="Edit").click()
+    button(page, "Take the last sample").locator("visible=true").click()
+    page.locator("#editor canvas").first.wait_for()
+    page.wait_for_timeout(1500)
+    box = page.locator("#editor").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 40, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+
+
+def test_pictures_appear_scale_by_scale(page, screenshots) -> None:
+    page.evaluate(
+        """() => {
+            window.seen = new Set();
+            const told = document.querySelector('#drawn-told');
+            new MutationObserver(() => window.seen.add(told.innerText.trim()))
+                .observe(told, {childList: true, subtree: true, characterData: true});
+        }"""
+    )
+    draw(page)
+    seen = page.evaluate("() => [...window.seen]")
+    assert len([told for told in seen if told.startswith("scale")]) > 1
+    assert page.locator("#drawn img").count() == 10
+    page.wait_for_timeout(500)
+    page.screenshot(path=screenshots / "draw.png", full_page=True)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download images and command").or_(
+            button(page, "Download images and command")
+        ).first.click()
+    assert "repeat.json" in zipfile.ZipFile(download.value.path()).namelist()
+
+
+def test_a_painted_hole_is_filled(page, screenshots) -> None:
+    draw(page)
+    paint(page)
+    button(page, "Edit").click()
+    page.get_by_text("likeliest first").wait_for()
+    assert page.locator("#edits img").count() == 4
+    page.wait_for_timeout(500)
+    page.screenshot(path=screenshots / "edit.png", full_page=True)
+
+
+def test_the_inside_of_a_sample(page, screenshots) -> None:
+    draw(page)
+    page.get_by_role("tab", name="Look inside").click()
+    button(page, "Take the last sample").locator("visible=true").click()
+    page.locator("#inside-image img").wait_for()
+    button(page, "Look inside").click()
+    page.locator("#tiles img").nth(5).wait_for()
+    page.wait_for_timeout(500)
+    page.screenshot(path=screenshots / "inside.png", full_page=True)
+
+
+def test_a_long_job_stops(page) -> None:
+    draw(page)
+    paint(page)
+    page.get_by_label("Continue beyond the sides").check()
+    page.get_by_text("More", exact=True).click()
+    page.get_by_label("Continue: pixels left").fill("200 200 200 200")
+    button(page, "Edit").click()
+    page.wait_for_timeout(1500)
+    page.locator("#stop-edit").click()
+    page.get_by_role("tab", name="Draw").click()
+    page.locator("#drawn-told").get_by_text("drawn, seeds from").wait_for()
+    page.evaluate("() => { document.querySelector('#drawn-told').dataset.old = 'yes' }")
+    page.get_by_label("Seed", exact=False).locator("visible=true").first.fill("77")
+    button(page, "Draw").click()
+    page.get_by_text("seeds from 77").wait_for(timeout=20000)
+
+
+def test_bad_input_is_told_on_the_page(page) -> None:
+    page.get_by_role("tab", name="Edit").click()
+    button(page, "Edit").click()
+    page.get_by_text("there is no image; upload one").wait_for()
+    page.get_by_role("tab", name="Draw").click()
+    draw(page)
+
+
+def test_on_a_phone_in_the_dark_by_keyboard(browser, address, screenshots) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(address)
+    button(page, "Draw").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("drawn, seeds from").wait_for()
+    wide = page.evaluate("() => document.documentElement.scrollWidth")
+    assert wide <= 390
+    shot = screenshots / "phone.png"
+    page.wait_for_timeout(500)
+    page.screenshot(path=shot, full_page=True)
+    assert sum(Image.open(shot).convert("RGB").getpixel((3, 400))) < 150
+    context.close()
