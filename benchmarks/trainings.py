@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from contenders import EQUAL_COST, PYRAMID, RATES, RECIPES, SINGLE, TRAININGS
 from nextscale.cli.options import tell
 from nextscale.errors import UsageError
 from nextscale.files import read_json, write_text
+from nextscale.scaling_laws.ladder import run_to_its_end
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,6 @@ def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Pat
     if code:
         raise UsageError(f"the training in {out} ended with code {code}; run this again to go on")
     return out
-
-
-def run_to_its_end(command: list[str]) -> int:
-    """A program's exit code; at Ctrl-C, which reaches it too, it is given the time to save."""
-    with subprocess.Popen(command) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise
 
 
 def dashed(name: str) -> str:

@@ -16,6 +16,7 @@ from nextscale.cli.inference import (
 )
 from nextscale.cli.options import Parser, add_config, add_dataclass, from_options
 from nextscale.errors import UsageError
+from nextscale.tables import table
 
 T = TypeVar("T")
 
@@ -64,15 +65,3 @@ def conclude(report: Mapping[str, Any], file: str, rows: Sequence[Mapping[str, s
         f"\n{report['processor']}, {report['threads']} threads, fp32 peak "
         f"{report['fp32_peak_gflops']:.0f} GFLOP/s, torch {report['torch']}, {report['date']}"
     )
-
-
-def table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Rows of the same keys as a table of Markdown, its columns aligned."""
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = [
-        " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    ]
-    rule = " | ".join("-" * width for width in widths)
-    return "\n".join(f"| {line} |" for line in [padded[0], rule, *padded[1:]])

@@ -29,6 +29,7 @@ class DataConfig:
             `plain` crops the centre; `shift` moves that crop by up to a fourteenth of a side.
         flip: mirror half of the images.
         validation: share split off, by seed, where a folder has no `val/`.
+        share: of the training images that is used, chosen by the seed; 1 is all.
         strict: stop at a file that cannot be read instead of skipping it.
         workers: processes that read image folders; 0 reads in the training process.
     """
@@ -39,11 +40,13 @@ class DataConfig:
     augment: Literal["released", "plain", "shift"] = "plain"
     flip: bool = False
     validation: float = 0.05
+    share: float = 1.0
     strict: bool = False
     workers: int = 2
 
     def __post_init__(self) -> None:
         check_range(self, "validation", 0.0001, 0.9999)
+        check_range(self, "share", 1e-6, 1)
         check_range(self, "workers size", 0)
 
 

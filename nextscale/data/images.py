@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nextscale.data.order import Part, Samples
+from nextscale.data.order import Part, Samples, shuffled
 from nextscale.errors import UsageError
 
 
@@ -46,6 +47,29 @@ class Source(Protocol):
     def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
         """Values, labels and how many files were skipped; see `Batch`."""
         ...
+
+
+class Share:
+    """A `Source` of some of the images of another.
+
+    Args:
+        source: of all images.
+        share: of them, at least one image.
+        seed: that chooses them.
+    """
+
+    def __init__(self, source: Source, share: float, seed: int) -> None:
+        count = max(1, round(share * len(source)))
+        self.source, self.numbers = source, np.sort(shuffled(seed, 0, len(source))[:count])
+        self.names, self.reads_files = source.names, source.reads_files
+        self.identity = f"{source.identity} share {share} {seed}"
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
+        """As the source, whose images keep their augmentation."""
+        return self.source.load(epoch, self.numbers[samples])
 
 
 class _Parts(Dataset[Batch | UsageError]):

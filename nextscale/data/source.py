@@ -6,7 +6,7 @@ from nextscale.config.run import DataConfig
 from nextscale.data import fashion_mnist
 from nextscale.data.augment import Augmentation
 from nextscale.data.folder import open_folder
-from nextscale.data.images import Source
+from nextscale.data.images import Share, Source
 from nextscale.errors import UsageError
 
 
@@ -18,7 +18,7 @@ def open_data(
     Args:
         size: (height, width) of the images.
         channels: 1 or 3.
-        seed: of the augmentation, and of the split where a folder has no `val/`.
+        seed: of the augmentation, of the split where a folder has no `val/`, and of the share.
 
     Raises:
         UsageError: if there is no such data, it cannot be read, or its stated size is another.
@@ -30,6 +30,12 @@ def open_data(
             "over the downsampling"
         )
     augmentation = Augmentation(size, channels, config.augment, config.flip, seed)
+    training, validation = open_all(config, augmentation)
+    return training if config.share == 1 else Share(training, config.share, seed), validation
+
+
+def open_all(config: DataConfig, augmentation: Augmentation) -> tuple[Source, Source]:
+    """All training and validation images."""
     if config.path == "fashion-mnist":
         directory = fashion_mnist.find(config.root)
         return (

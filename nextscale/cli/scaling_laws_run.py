@@ -1,0 +1,29 @@
+"""`nextscale scaling-laws run`: trains a ladder of models."""
+
+from jsonargparse import Namespace
+
+from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
+from nextscale.config.scaling import LadderConfig
+from nextscale.errors import UsageError
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds this command's options."""
+    add_config(parser)
+    add_dataclass(parser, LadderConfig)
+
+
+def run(options: Namespace) -> int:
+    """Trains what is neither finished nor taken."""
+    config = from_options(LadderConfig, options)
+    if not config.out:
+        raise UsageError("a ladder needs a directory; give --out DIRECTORY")
+    from nextscale.scaling_laws.ladder import climb
+
+    missing = climb(config, tell)
+    for name, why in missing.items():
+        tell(f"{name}: {why}")
+    if any("ended" in why for why in missing.values()):
+        raise UsageError("some trainings failed; run this again to go on with them")
+    print(f"{len(config.runs()) - len(missing)} of {len(config.runs())} runs are in {config.out}")
+    return 0

@@ -1,0 +1,161 @@
+"""What finished runs tell: test loss and token error against images and arithmetic."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextscale.errors import UsageError
+from nextscale.files import read_json
+
+LEAST = 3  # models, for a law and its residuals
+QUANTITIES = {  # L and Err of the paper, over all tokens and over those of the last scale
+    "loss": "test loss, all scales",
+    "loss_last": "test loss, last scale",
+    "error": "token error, all scales",
+    "error_last": "token error, last scale",
+}
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run.
+
+    Attributes:
+        name: of its directory.
+        depth, width: of the model.
+        parameters: N, weights in the blocks.
+        share: of the training images that it saw.
+        tokens: that it learnt, as an identity: tokenizer and test images.
+        images: seen at each validation, (T,).
+        flops: of training until then, (T,).
+        scale_loss, scale_error: in nats and from 0 to 1, (T, K).
+        loss, error: means over all tokens, (T,).
+    """
+
+    name: str
+    depth: int
+    width: int
+    parameters: int
+    share: float
+    tokens: str
+    images: Values
+    flops: Values
+    scale_loss: Values
+    scale_error: Values
+    loss: Values
+    error: Values
+
+    def values(self, quantity: str) -> Values:
+        """One of `QUANTITIES` at each validation, (T,)."""
+        return {
+            "loss": self.loss,
+            "error": self.error,
+            "loss_last": self.scale_loss[:, -1],
+            "error_last": self.scale_error[:, -1],
+        }[quantity]
+
+    @property
+    def overfit(self) -> float:
+        """How much higher the last test loss is than the lowest, as a share of it."""
+        return float(self.loss[-1] / self.loss.min() - 1)
+
+
+def read_ladder(
+    places: Sequence[str | Path],
+) -> tuple[list[Curve], list[Curve], list[Curve], dict[str, str]]:
+    """The runs in directories, or in directories of them.
+
+    Returns:
+        the ladder, models that saw all images as often, by size; those that saw a share of them;
+        the sweeps, whose trainings were shorter; why others are left out, by name.
+
+    Raises:
+        UsageError: if there are no runs, too few sizes, or different tokens.
+    """
+    found, left_out = [], {}
+    for folder in run_folders(places):
+        try:
+            found.append(read_curve(folder))
+        except UsageError as error:
+            left_out[folder.name] = str(error)
+    kinds = sorted({curve.tokens for curve in found})
+    if len(kinds) > 1:
+        names = {curve.tokens: curve.name for curve in found}
+        raise UsageError(
+            f"{names[kinds[0]]} and {names[kinds[1]]} learnt different tokens ({kinds[0]}; "
+            f"{kinds[1]}); their losses cannot be compared"
+        )
+    whole = [curve for curve in found if curve.share == 1]
+    most = max((curve.images[-1] for curve in whole), default=0)
+    ladder = sorted((c for c in whole if c.images[-1] == most), key=lambda c: c.parameters)
+    if len({curve.parameters for curve in ladder}) < LEAST:
+        why = "".join(f"; {name}: {reason}" for name, reason in left_out.items())
+        raise UsageError(
+            f"{len(ladder)} finished sizes are found, at least {LEAST} are needed for a law{why}"
+        )
+    shares = sorted((c for c in found if c.share < 1), key=lambda c: c.share)
+    return ladder, shares, [c for c in whole if c.images[-1] != most], left_out
+
+
+def run_folders(places: Sequence[str | Path]) -> list[Path]:
+    """Directories that hold a run, those given and those in them."""
+    found = []
+    for place in map(Path, places):
+        if not place.is_dir():
+            raise UsageError(f"there is no directory {place}; give runs, or directories of them")
+        inside = [place] if (place / "log.jsonl").is_file() else sorted(place.iterdir())
+        found += [folder for folder in inside if (folder / "log.jsonl").is_file()]
+    if not found:
+        raise UsageError(f"{', '.join(map(str, places))} hold no runs of `nextscale train var`")
+    return found
+
+
+def read_curve(folder: Path) -> Curve:
+    """A run. Raises UsageError, saying why, if it is unfinished, diverged or of another kind."""
+    config = read_json(folder / "config.json")
+    if config.get("command") != "train var":
+        raise UsageError("it is no run of `nextscale train var`")
+    entries = read_log(folder / "log.jsonl")
+    start = next((entry for entry in entries if entry.get("event") == "start"), None)
+    judged = [entry for entry in entries if entry.get("event") == "validation"]
+    losses = [entry["loss"] for entry in entries if "loss" in entry]
+    if any(entry.get("event") == "failed" for entry in entries) or not np.isfinite(losses).all():
+        raise UsageError("it diverged or failed")
+    if start is None or not judged or judged[-1]["step"] < start["steps"]:
+        raise UsageError("it is unfinished")
+    model, batch = config["model"], config["batch_size"]
+    made = read_json(folder / "final/config.json")
+    images = np.array([entry["step"] * batch for entry in judged], float)
+    modulated = 6 if model["adaln"] and not model["shared_adaln"] else 0
+    per_block = 4 + round(2 * model["mlp_ratio"]) + modulated  # 18 w² as in the paper
+    return Curve(
+        name=folder.name,
+        depth=model["depth"],
+        width=model["width"],
+        parameters=per_block * model["depth"] * model["width"] ** 2,
+        share=config["data"].get("share", 1.0),
+        tokens=f"{made['tokenizer_hash'][:12]}, {judged[-1]['images']} test images",
+        images=images,
+        flops=images * start["training_flops_per_image"],
+        scale_loss=np.array([entry["scale_loss"] for entry in judged]),
+        scale_error=1 - np.array([entry["scale_accuracy"] for entry in judged]),
+        loss=np.array([entry["loss"] for entry in judged]),
+        error=1 - np.array([entry["accuracy"] for entry in judged]),
+    )
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """The lines of a log; one that a kill cut off is left out."""
+    entries = []
+    for line in file.read_text().splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries

@@ -1,0 +1,86 @@
+"""Scaling laws as the paper shows them (VAR Fig. 5, 6): against weights, and against arithmetic."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from nextscale.files import replacing_file
+from nextscale.scaling_laws.curves import QUANTITIES, Curve
+from nextscale.scaling_laws.fit import Law
+
+mpl.use("Agg")  # no screen is needed
+import matplotlib.pyplot as plt
+
+BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind tell apart
+GREYS = (0.8, 0.1)  # of the curves, from the smallest model to the largest
+
+
+def draw_laws(report: dict[str, Any], file: Path) -> None:
+    """Writes each quantity against N, with its law and correlation."""
+    sizes = np.array([model["parameters"] for model in report["models"]], float)
+    figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharex=True, layout="constrained")
+    for axis, (quantity, words) in zip(axes.flat, QUANTITIES.items(), strict=True):
+        entry = report["laws"][quantity]
+        values = [model[quantity] for model in report["models"]]
+        law = Law(entry["alpha"], entry["log_beta"])
+        axis.plot(sizes, law(sizes), color=ORANGE, linestyle="--")
+        axis.plot(sizes, values, "o", color=BLUE)
+        axis.set(xscale="log", yscale="log", title=words)
+        axis.text(
+            0.05,
+            0.05,
+            f"α = {law.alpha:.3f}\ncorrelation {entry['correlation']:.4f}",
+            transform=axis.transAxes,
+        )
+    for axis in axes[1]:
+        axis.set_xlabel("weights in the blocks, N")
+    write(figure, file)
+
+
+def draw_frontier(ladder: Sequence[Curve], report: dict[str, Any], file: Path) -> None:
+    """Writes each quantity against training arithmetic, with the lowest of all models."""
+    figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharex=True, layout="constrained")
+    for axis, (quantity, words) in zip(axes.flat, QUANTITIES.items(), strict=True):
+        for shade, curve in zip(np.linspace(*GREYS, len(ladder)), ladder, strict=True):
+            axis.plot(curve.flops, curve.values(quantity), color=str(shade), label=curve.name)
+        entry = report["frontier"][quantity]
+        flops, law = np.array(entry["flops"]), Law(entry["exponent"], entry["log_beta"])
+        axis.plot(flops, entry["values"], ".", color=BLUE, label="lowest")
+        axis.plot(flops, law(flops), color=ORANGE, linestyle="--")
+        axis.set(xscale="log", yscale="log", title=words)
+        axis.text(
+            0.05,
+            0.05,
+            f"exponent {law.alpha:.3f}\ncorrelation {entry['correlation']:.4f}",
+            transform=axis.transAxes,
+        )
+    axes[0, 1].legend(fontsize="x-small")
+    for axis in axes[1]:
+        axis.set_xlabel("training arithmetic, FLOP")
+    write(figure, file)
+
+
+def draw_scales(report: dict[str, Any], ladder: Sequence[Curve], file: Path) -> None:
+    """Writes loss and error of every scale against N."""
+    sizes = [model["parameters"] for model in report["models"]]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    for axis, name, words in zip(
+        axes, ("scale_loss", "scale_error"), ("test loss", "token error"), strict=True
+    ):
+        values = np.stack([getattr(curve, name)[-1] for curve in ladder])  # (n, K)
+        for k, column in enumerate(values.T):
+            shade = str(np.linspace(*GREYS, values.shape[1])[k])
+            axis.plot(sizes, column, "o-", color=shade, label=f"scale {k + 1}")
+        axis.set(xscale="log", yscale="log", title=words, xlabel="weights in the blocks, N")
+    axes[1].legend(fontsize="x-small")
+    write(figure, file)
+
+
+def write(figure: Any, file: Path) -> None:
+    """Writes a figure whole or not at all."""
+    with replacing_file(file) as beside:
+        figure.savefig(beside, format="png", dpi=120)
+    plt.close(figure)

@@ -1,0 +1,166 @@
+"""Power laws L = (β N)^α by least squares in logarithms (VAR Eq. 9), with what they are worth.
+
+Everything here is arithmetic on arrays; `report` joins it to runs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.stats import t as student
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Law:
+    """L = (β N)^α + floor.
+
+    Attributes:
+        alpha: exponent, negative where larger is better.
+        log_beta: natural logarithm of β.
+        floor: what no size goes below; 0 in the paper.
+    """
+
+    alpha: float
+    log_beta: float
+    floor: float = 0.0
+
+    def __call__(self, sizes: Values) -> Values:
+        return np.exp(self.alpha * (self.log_beta + np.log(sizes))) + self.floor
+
+
+def fit_law(sizes: Values, losses: Values) -> Law:
+    """The law without a floor, a line in logarithms."""
+    alpha, offset = np.polyfit(np.log(sizes), np.log(losses), 1)
+    return Law(float(alpha), float(offset / alpha) if alpha else 0.0)
+
+
+def fit_floored(sizes: Values, losses: Values) -> Law:
+    """The law with a floor, by least squares of the logarithm's error, from several starts."""
+    logs, targets = np.log(sizes), np.log(losses)
+    centre = logs.mean()
+
+    def predicted(values: Values) -> Values:
+        slope, offset, floor = values
+        return np.logaddexp(offset + slope * (logs - centre), floor)
+
+    found = []
+    for share in (0.1, 0.5, 0.9):
+        rest = losses - share * losses.min()
+        slope, offset = np.polyfit(logs - centre, np.log(rest), 1)
+        start = np.array([slope, offset, np.log(share * losses.min())])
+        found.append(least_squares(lambda values: predicted(values) - targets, start))
+    slope, offset, floor = min(found, key=lambda result: result.cost).x
+    return Law(float(slope), float(offset / slope - centre), float(np.exp(floor)))
+
+
+def residuals(law: Law, sizes: Values, losses: Values) -> Values:
+    """Errors of the logarithm, (n,): 0.01 is one per cent above the law."""
+    return np.log(losses) - np.log(law(sizes))
+
+
+def correlation(sizes: Values, losses: Values) -> float:
+    """Pearson's r of the logarithms; 0 if all losses are equal."""
+    if np.ptp(losses) == 0:
+        return 0.0
+    return float(np.corrcoef(np.log(sizes), np.log(losses))[0, 1])
+
+
+def bootstrap(
+    sizes: Values, losses: Values, confidence: float, samples: int, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Intervals of α and log β by the bootstrap-t over residuals (Efron and Tibshirani 1993).
+
+    Residuals are enlarged by sqrt(n / (n - 2)) for the two fitted values and drawn with
+    repetition; each drawn slope is measured in its own standard error, so that few models do not
+    make the interval too short.
+    """
+    x, y = np.log(sizes), np.log(losses)
+    n, random = len(x), np.random.default_rng(seed)
+    centred = x - x.mean()
+    spread = (centred**2).sum()
+
+    def line(values: Values) -> tuple[Values, Values, Values]:
+        """Slope, mean and standard deviation of the residuals of lines, values (..., n)."""
+        slope = (values * centred).sum(-1) / spread
+        mean = values.mean(-1)
+        rest = values - mean[..., None] - slope[..., None] * centred
+        return slope, mean, np.sqrt((rest**2).sum(-1) / (n - 2))
+
+    slope, mean, deviation = line(y)
+    if deviation < 1e-12:
+        alpha, log_beta = float(slope), float(mean / slope - x.mean())
+        return {"alpha": (alpha, alpha), "log_beta": (log_beta, log_beta)}
+    rest = (y - mean - slope * centred) * np.sqrt(n / (n - 2))
+    drawn = mean + slope * centred + random.choice(rest, (samples, n))
+    slopes, _, deviations = line(drawn)
+    kept = deviations > 1e-12
+    measured = (slopes - slope)[kept] / deviations[kept]
+    low, high = np.quantile(measured, [(1 - confidence) / 2, (1 + confidence) / 2])
+    alphas = sorted((float(slope - high * deviation), float(slope - low * deviation)))
+    # log β is where the line crosses zero: mean + α (x + log β - mean x) = 0, given each end of α
+    betas = sorted(float(mean / alpha - x.mean()) for alpha in alphas)
+    return {"alpha": (alphas[0], alphas[1]), "log_beta": (betas[0], betas[1])}
+
+
+def prediction_interval(
+    sizes: Values, losses: Values, size: float, confidence: float
+) -> tuple[float, float, float]:
+    """What the line predicts for a new model, and between what it should lie (Student's t)."""
+    x, y, n = np.log(sizes), np.log(losses), len(sizes)
+    slope, offset = np.polyfit(x, y, 1)
+    deviation = np.sqrt(((y - offset - slope * x) ** 2).sum() / (n - 2))
+    away = (np.log(size) - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum()
+    half = student.ppf((1 + confidence) / 2, n - 2) * deviation * np.sqrt(1 + 1 / n + away)
+    centre = offset + slope * np.log(size)
+    return float(np.exp(centre)), float(np.exp(centre - half)), float(np.exp(centre + half))
+
+
+def leave_one_out(sizes: Values, losses: Values, floored: bool) -> float:
+    """Root mean square of the logarithm's error at each model, predicted from the others."""
+    fit = fit_floored if floored else fit_law
+    errors = []
+    for i in range(len(sizes)):
+        rest = np.arange(len(sizes)) != i
+        law = fit(sizes[rest], losses[rest])
+        errors.append(float(residuals(law, sizes[i : i + 1], losses[i : i + 1])[0]))
+    return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def curvature(sizes: Values, losses: Values) -> tuple[float, float]:
+    """Second derivative of log L by log N, and its t-value: far from 0 where the law bends."""
+    x, n = np.log(sizes) - np.log(sizes).mean(), len(sizes)
+    design = np.stack([np.ones(n), x, x**2], 1)
+    values, *_ = np.linalg.lstsq(design, np.log(losses), rcond=None)
+    rest = np.log(losses) - design @ values
+    freedom = n - design.shape[1]
+    if freedom < 1:
+        return float(2 * values[2]), 0.0
+    variance = (rest**2).sum() / freedom * np.linalg.inv(design.T @ design)[2, 2]
+    return float(2 * values[2]), float(values[2] / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def envelope(curves: Sequence[tuple[Values, Values]], points: int = 60) -> tuple[Values, Values]:
+    """The lowest loss of any run at each amount of arithmetic (the compute frontier).
+
+    Args:
+        curves: of each run, arithmetic and loss, both (T,); between them logarithms are linear.
+        points: at which the frontier is taken, spread evenly in logarithms.
+
+    Returns:
+        arithmetic and loss, (n,), where the frontier falls.
+    """
+    low = min(flops[0] for flops, _ in curves)
+    high = max(flops[-1] for flops, _ in curves)
+    at = np.geomspace(low, high, points)
+    lowest = np.full(points, np.inf)
+    for flops, losses in curves:
+        inside = (at >= flops[0] * (1 - 1e-9)) & (at <= flops[-1] * (1 + 1e-9))
+        found = np.exp(np.interp(np.log(at[inside]), np.log(flops), np.log(losses)))
+        lowest[inside] = np.minimum(lowest[inside], found)
+    before = np.minimum.accumulate(np.concatenate([[np.inf], lowest[:-1]]))
+    falls = np.isfinite(lowest) & (lowest < before)
+    return at[falls], lowest[falls]

@@ -1,0 +1,84 @@
+"""A ladder's runs follow its rule, are shared among processes, and go on where they stopped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from nextscale.config.run import VarTraining
+from nextscale.config.scaling import LadderConfig
+from nextscale.errors import UsageError
+from nextscale.scaling_laws.ladder import climb
+
+
+@pytest.fixture
+def config(tmp_path) -> LadderConfig:
+    return LadderConfig(
+        out=str(tmp_path / "ladder"),
+        depths=(1, 2, 4),
+        sweep_depths=(2,),
+        shares=(0.1,),
+        share_depth=2,
+        training=VarTraining(tokenizer="fashion-mnist", epochs=5),
+    )
+
+
+def pretend(command: list[str]) -> int:
+    """Ends as a training does that succeeds."""
+    options = yaml.safe_load(Path(command[-1]).read_text())
+    final = Path(options["out"]) / "final"
+    final.mkdir(parents=True)
+    (final / "config.json").write_text(json.dumps({}))
+    return 0
+
+
+def test_the_rule(config) -> None:
+    runs = config.runs()
+    assert list(runs) == [
+        *("sweep-d2-x0.5", "sweep-d2-x1", "sweep-d2-x2"),
+        *("d1", "d2", "d4", "share-0.1"),
+    ]
+    model = runs["d4"].model
+    assert (model.depth, model.width, model.heads) == (4, 128, 4)
+    assert runs["d4"].learning_rate == pytest.approx(1e-3 * 192 / 128)
+    assert runs["sweep-d2-x2"].learning_rate == 2 * runs["d2"].learning_rate
+    assert runs["sweep-d2-x2"].epochs == 1
+    few = runs["share-0.1"]
+    assert few.data.share == 0.1
+    assert few.epochs * few.data.share == pytest.approx(5)
+    with pytest.raises(UsageError, match="depth 1 has width 48, which heads of 32 do not divide"):
+        replace(config, width_step=48)
+    with pytest.raises(UsageError, match="shares are"):
+        replace(config, shares=(1.0,))
+
+
+def test_finished_runs_are_skipped_and_failures_named(config) -> None:
+    asked, told = [], []
+
+    def train(command: list[str]) -> int:
+        asked.append(Path(command[-1]).stem)
+        return 2 if asked[-1] == "d2" else pretend(command)
+
+    assert climb(config, told.append, train) == {"d2": "its training ended with code 2"}
+    assert asked == list(config.runs())
+    asked.clear()
+    assert climb(config, told.append, pretend) == {}
+    assert asked == []
+    options = yaml.safe_load((Path(config.out) / "d4.yaml").read_text())
+    assert options["model"]["width"] == 128
+    assert options["cache"] == str(Path(config.out) / "tokens")
+
+
+def test_a_run_that_another_process_has_is_left_to_it(config) -> None:
+    Path(config.out).mkdir()
+    with FileLock(Path(config.out) / "d1.lock"):
+        assert climb(config, print, pretend) == {"d1": "another process trains it"}
+    assert climb(config, print, pretend) == {}
+
+
+def test_an_interrupted_run_ends_the_ladder(config) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        climb(config, print, lambda _: 128 + 15)
