@@ -145,7 +145,7 @@ class Judge:
         raw = open_raw("fashion-mnist:test")
         test = ImageSet(raw, "test", 1, limit=editing.count)
         self.images = to_tensor(test.load(0, len(test)), 1)
-        self.labels = read_idx(find(), f"{PARTS['validation']}-{LABELS}")[: editing.count]
+        self.labels = read_idx(find(), f"{PARTS['validation']}-{LABELS}")[test.order]
         pipe = checkpoint.load(editing.model)
         self.decoded = torch.cat(
             [pipe.tokenizer.decode(pipe.tokenizer.encode(part)) for part in self.batches()]

@@ -9,6 +9,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nextscale import checkpoint
@@ -26,7 +27,7 @@ BATCH = 250
 def main() -> None:
     pipe = checkpoint.load(MODEL)
     pixels = read_idx(find(), f"{PARTS['validation']}-{IMAGES}")
-    labels = torch.from_numpy(read_idx(find(), f"{PARTS['validation']}-{LABELS}")).long()
+    labels = torch.from_numpy(read_idx(find(), f"{PARTS['validation']}-{LABELS}").astype(np.int64))
     found, begin = [], time.perf_counter()
     with progress("classifying", len(pixels)) as advance:
         for part in range(0, len(pixels), BATCH):

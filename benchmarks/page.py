@@ -7,6 +7,7 @@ starts `nextscale app`, asks for a minute, and writes docs/results/page.json.
 
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 import psutil
 from gradio_client import Client
 from gradio_client.utils import QueueError
+from playwright.sync_api import sync_playwright
 
 from nextscale.files import write_text
 
@@ -85,6 +87,25 @@ def together(tasks: list[threading.Thread]) -> None:
         task.join()
 
 
+def first_picture(address: str) -> float | None:
+    """Seconds from a click on Draw to the first picture in a browser; None without chromium."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        return None
+    with sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(address)
+        button = page.get_by_role("button", name="Draw", exact=True)
+        button.wait_for()
+        begin = time.perf_counter()
+        button.click()
+        page.locator("#drawn img").first.wait_for()
+        seconds = time.perf_counter() - begin
+        browser.close()
+    return seconds
+
+
 def main() -> None:
     process, address = start()
     try:
@@ -110,6 +131,7 @@ def main() -> None:
         )
         alone = Answers()
         ask(clients[0], alone, 1)
+        appears = first_picture(address)
     finally:
         process.terminate()
         process.wait()
@@ -126,6 +148,7 @@ def main() -> None:
         "flood_refused": len(flood.refused),
         "refusal": next(iter(flood.refused), ""),
         "seconds_alone_afterwards": alone.seconds[0],
+        "seconds_from_click_to_first_picture": appears,
     }
     write_text(RESULT, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

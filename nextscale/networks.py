@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Self, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,7 +17,7 @@ from nextscale.acceleration import compile_networks, quantize_linear
 from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 from nextscale.models.build import Model
-from nextscale.pixels import crop_to, to_tensor, upright
+from nextscale.pixels import crop_to, to_mode, to_tensor, upright
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -128,6 +129,18 @@ class Networks:
         channels, size = config.image_channels, size or config.image_size
         fitted = [crop_to(upright(picture, channels), *size) for picture in pictures]
         return to_tensor(fitted, channels).to(self.device)
+
+    def changes(self, picture: Image.Image) -> list[str]:
+        """What `to_images` does to a picture, in words; empty if it fits as it is."""
+        config, found = self.tokenizer.config, []
+        height, width = config.image_size
+        if picture.size != (width, height):
+            found.append(f"resized and cut to {width}x{height}")
+        colours = np.asarray(to_mode(picture, "RGB"))
+        grey = bool((np.ptp(colours, axis=2) == 0).all())
+        if config.image_channels == 1 and not grey:
+            found.append("converted to grey")
+        return found
 
     def __repr__(self) -> str:
         model = self.config.model

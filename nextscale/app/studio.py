@@ -6,6 +6,7 @@ It knows nothing of Gradio. Long work comes in steps, between which it can be st
 import json
 import shlex
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from nextscale.pixels import checked, to_pictures
 Task = Literal["inpaint", "class", "outpaint", "vary"]
 TASKS: tuple[Task, ...] = ("inpaint", "class", "outpaint", "vary")
 MOST_IMAGES = 32
+KEPT = 3600  # seconds that an archive is kept for download
 MOST_CANDIDATES = 16
 NONE = "none"  # the label of no class
 
@@ -137,6 +139,7 @@ class Studio:
         files |= {f"edit-{i + 1}.png": picture for i, picture in enumerate(found)}
         best = found[0].info["log_probability"]
         told = f"{candidates} drawn, likeliest first; the best has a log-probability of {best:.1f}"
+        told += "".join(f"; the image was {change}" for change in self.pipe.changes(image))
         yield Progress(found, told, self.pack(files, words))
 
     @torch.inference_mode()
@@ -164,6 +167,9 @@ class Studio:
         line = shlex.join(["nextscale", *parts, str(self.identity["model"]), *rest])
         record = {"command": line, **self.identity}
         self.folder.mkdir(parents=True, exist_ok=True)
+        for old in self.folder.glob("nextscale-*.zip"):
+            if time.time() - old.stat().st_mtime > KEPT:
+                old.unlink(missing_ok=True)
         with (
             tempfile.NamedTemporaryFile(
                 dir=self.folder, prefix="nextscale-", suffix=".zip", delete=False

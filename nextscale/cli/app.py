@@ -40,12 +40,13 @@ def run(options: Namespace) -> int:
     pipe = load_model(options.model, options.device)
     with TemporaryDirectory(prefix="nextscale-app-") as folder:
         page = build_page(Studio(pipe, options.model, Path(folder)), options.queue)
-        port = options.port or free_port(options.host)
         try:
+            port = options.port or free_port(options.host)
             address = serve(page, options.host, port, prevent_thread_lock=True)
         except OSError as error:
             raise UsageError(
-                f"port {port} of {options.host} cannot be used ({error}); give another --port"
+                f"{options.host} port {options.port} cannot be listened on "
+                f"({error.strerror or error}); give another --port or --host"
             ) from error
         tell(f"the page is at {address}; Ctrl-C stops it")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # the folder goes then, too

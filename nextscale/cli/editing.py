@@ -1,5 +1,6 @@
 """What the edit commands share: pictures and masks from files, and what is written of edits."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,13 @@ def add_keeping_arguments(parser: Parser) -> None:
     add("--rule", choices=("released", "strict"), default="released", help=rule)
     add("--recode", action="store_true", help="let kept codes mend what is drawn beside them")
     add("--feather", type=int, default=0, help="width of the seam in pixels of what is put back")
+
+
+def add_redraw_arguments(parser: Parser) -> None:
+    """Adds all options of an edit that redraws what is marked."""
+    add_editing_arguments(parser)
+    add_mask_arguments(parser)
+    add_keeping_arguments(parser)
 
 
 def keeping(options: Namespace) -> dict[str, Any]:
@@ -216,16 +224,9 @@ def labels_for(pipe: "Pipeline", given: Sequence[str | int], count: int) -> list
 
 def tell_changes(pipe: "Pipeline", given: Given) -> None:
     """Tells how many pictures are resized, cropped or converted for the model."""
-    config = pipe.tokenizer.config
-    channels, (height, width) = config.image_channels, config.image_size
-    mode = "L" if channels == 1 else "RGB"
-    resized = sum(picture.size != (width, height) for picture in given.pictures)
-    converted = sum(picture.mode not in (mode, mode + "A") for picture in given.pictures)
-    if resized:
-        tell(f"{resized} of {len(given.pictures)} images are resized and cut to {width}x{height}")
-    if converted:
-        kind = "grey" if channels == 1 else "colour"
-        tell(f"{converted} of {len(given.pictures)} images are converted to {kind}")
+    found = Counter(change for picture in given.pictures for change in pipe.changes(picture))
+    for change, count in found.items():
+        tell(f"{count} of {len(given.pictures)} images are {change}")
 
 
 def fitted(pipe: "Pipeline", picture: "Image.Image") -> "Image.Image":

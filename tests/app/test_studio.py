@@ -1,8 +1,10 @@
 """The page's work without the page."""
 
 import json
+import os
 import shlex
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +48,14 @@ def test_edits_come_one_by_one_likeliest_first(studio, pipe, picture, mask) -> N
     assert [p.tobytes() for p in steps[-1].pictures] == [p.tobytes() for p in expected]
 
 
+def test_what_is_done_to_the_image_is_said(studio) -> None:
+    large = Image.new("RGB", (20, 16), "red")
+    *_, last = studio.edit("vary", large, None, "none", 1, 0, {"keep_scales": 1}, PLAIN)
+    assert last.told.endswith(
+        "; the image was resized and cut to 8x8; the image was converted to grey"
+    )
+
+
 def test_archives_hold_a_command_that_makes_their_pictures(
     studio, saved, picture, mask, tmp_path, monkeypatch
 ) -> None:
@@ -75,6 +85,16 @@ def test_archives_hold_a_command_that_makes_their_pictures(
         assert len(made) == len(packed) > 0
         for one, other in zip(made, packed, strict=True):
             assert Image.open(one).tobytes() == Image.open(other).tobytes(), name
+
+
+def test_archives_are_kept_for_an_hour(studio) -> None:
+    first = list(studio.draw(["bag"], 1, 0, PLAIN))[-1].file
+    second = list(studio.draw(["bag"], 1, 0, PLAIN))[-1].file
+    assert Path(first).exists()
+    os.utime(first, (0, 0))
+    list(studio.draw(["bag"], 1, 0, PLAIN))
+    assert not Path(first).exists()
+    assert Path(second).exists()
 
 
 def test_a_watch_stops_an_edit(studio, picture) -> None:

@@ -28,6 +28,9 @@ def test_refusals(saved, refused) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port} of 127.0.0.1 cannot be used" in refused("app", saved, "--port", port)
+        told = refused("app", saved, "--port", port)
+        assert f"127.0.0.1 port {port} cannot be listened on" in told
     assert "--queue is 0" in refused("app", saved, "--queue", 0)
-    assert "address" in refused("app", saved, "--host", "999.0.0.1", "--port", 0)
+    assert "999.0.0.1 port 0 cannot be listened on" in refused(
+        "app", saved, "--host", "999.0.0.1", "--port", 0
+    )

@@ -1,0 +1,47 @@
+"""The tab that looks inside: token maps, the image after each scale, the use of codes."""
+
+import gradio as gr
+from PIL import Image
+
+from nextscale.app.controls import MODEL, last_sample, readable, telling
+from nextscale.app.studio import Studio
+from nextscale.errors import UsageError
+from nextscale.pictures import enlarge
+
+
+def inside_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
+    """The controls that show an image's tokens."""
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            image = gr.Image(
+                type="pil",
+                format="png",
+                sources=["upload", "clipboard"],
+                label="Image",
+                elem_id="inside-image",
+            )
+            readable(image)
+            take = gr.Button("Take the last sample", elem_id="take-inside")
+            go = gr.Button("Look inside", variant="primary", elem_id="look")
+        with gr.Column(scale=2, min_width=280):
+            tiles = gr.Gallery(
+                label="Token maps", columns=5, height="auto", format="png", elem_id="tiles"
+            )
+            growth = gr.Gallery(
+                label="After each scale", columns=5, height="auto", format="png", interactive=False
+            )
+            use = gr.Dataframe(
+                headers=["scale", "tokens", "different codes", "share of the codebook"],
+                label="Use of codes",
+            )
+
+    def look_inside(image: Image.Image) -> tuple:
+        """Token maps as coloured tiles, the image after each scale, and the use of codes."""
+        if image is None:
+            raise UsageError("there is no image; upload one or take the last sample")
+        maps, pictures, rows = studio.look_inside(image)
+        table = [[scale, total, used, f"{share:.2%}"] for scale, total, used, share in rows]
+        return maps, [enlarge(picture) for picture in pictures], table
+
+    go.click(telling(look_inside), image, [tiles, growth, use], api_name="look_inside", **MODEL)
+    take.click(telling(last_sample), [drawn, chosen], image, queue=False, api_visibility="private")
