@@ -315,12 +315,16 @@ def hash_weights(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def identity(pipe: Pipeline, name: str) -> dict[str, Any]:
-    """What a record of drawn images tells of a model, loaded by this name, and of its machine."""
+def identity(pipe: Pipeline, name: str, transformer_hash: str = "") -> dict[str, Any]:
+    """What a record of drawn images tells of a model, loaded by this name, and of its machine.
+
+    Args:
+        transformer_hash: taken when it was loaded, where it was quantized since.
+    """
     return {
         "model": name,
         "tokenizer_hash": pipe.config.tokenizer_hash,
-        "transformer_hash": hash_weights(pipe.model.state_dict()),
+        "transformer_hash": transformer_hash or hash_weights(pipe.model.state_dict()),
         "versions": {"nextscale": metadata.version("nextscale"), "torch": torch.__version__},
         "device": str(pipe.device),
     }

@@ -149,8 +149,13 @@ class Networks:
 
 
 def as_pictures(image: Pictures) -> list[Image.Image]:
-    """One picture or several as a list."""
-    return [image] if isinstance(image, Image.Image) else list(image)
+    """One picture or several as a list. Raises UsageError if there are none, or other things."""
+    pictures = [image] if isinstance(image, Image.Image) else list(image)
+    wrong = [picture for picture in pictures if not isinstance(picture, Image.Image)]
+    if not pictures or wrong:
+        found = type(wrong[0]).__name__ if wrong else "nothing"
+        raise UsageError(f"pictures (PIL.Image.Image) are needed; {found} is given")
+    return pictures
 
 
 def as_list(labels: Sequence[Label] | Label) -> list[Label]:

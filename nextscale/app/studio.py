@@ -19,6 +19,7 @@ from PIL import Image
 from nextscale.app.tiles import code_colours, code_use, token_tiles
 from nextscale.checkpoint import identity
 from nextscale.config.evaluation import LARGEST_SEED
+from nextscale.editing.candidates import CANDIDATE_STEP
 from nextscale.editing.marks import Mask
 from nextscale.errors import UsageError
 from nextscale.pipeline import Pipeline
@@ -107,13 +108,13 @@ class Studio:
             mask: white is redrawn.
             label: a class or `none`.
             candidates: edits to choose from.
-            seed: candidate i is drawn with seed + i.
+            seed: candidate i is drawn with seed + i · `CANDIDATE_STEP`.
             options: of `Pipeline.edit`, `outpaint` or `vary`.
             sampling: of `sampling.generate`.
             watch: called after every scale; what it raises ends the work.
         """
         candidates = whole("candidates", candidates, 1, MOST_CANDIDATES)
-        seed = whole("seed", seed, 0, LARGEST_SEED - candidates)
+        seed = whole("seed", seed, 0, LARGEST_SEED - candidates * CANDIDATE_STEP)
         image, wanted = checked(image), self.label(label)
         if task == "class" and wanted is None:
             raise UsageError("choose the class that is drawn")
@@ -121,7 +122,13 @@ class Studio:
             raise UsageError("nothing is marked; paint over what is to be redrawn")
         found: list[Image.Image] = []
         for i in range(candidates):
-            given = {"label": wanted, "seed": seed + i, **options, **sampling, "watch": watch}
+            given = {
+                "label": wanted,
+                "seed": seed + i * CANDIDATE_STEP,
+                **options,
+                **sampling,
+                "watch": watch,
+            }
             if task == "outpaint":
                 found += self.pipe.outpaint(image, **given)
             elif task == "vary":

@@ -29,6 +29,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Serves the page until it is interrupted."""
     check_at_least(1, queue=options.queue)
+    port = usable_port(options.host, options.port)
     try:
         from nextscale.app.page import build_page, serve
     except ModuleNotFoundError as error:
@@ -40,24 +41,24 @@ def run(options: Namespace) -> int:
     pipe = load_model(options.model, options.device)
     with TemporaryDirectory(prefix="nextscale-app-") as folder:
         page = build_page(Studio(pipe, options.model, Path(folder)), options.queue)
-        try:
-            port = options.port or free_port(options.host)
-            address = serve(page, options.host, port, prevent_thread_lock=True)
-        except OSError as error:
-            raise UsageError(
-                f"{options.host} port {options.port} cannot be listened on "
-                f"({error.strerror or error}); give another --port or --host"
-            ) from error
+        address = serve(page, options.host, port, prevent_thread_lock=True)
         tell(f"the page is at {address}; Ctrl-C stops it")
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # the folder goes then, too
         page.block_thread()
     return 0
 
 
-def free_port(host: str) -> int:
-    """A port that nothing listens on."""
+def usable_port(host: str, port: int) -> int:
+    """A port that can be listened on, a free one for 0. Raises UsageError if there is none."""
     import socket
 
-    with socket.socket() as found:
-        found.bind((host, 0))
-        return found.getsockname()[1]
+    try:
+        with socket.socket() as found:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind((host, port))
+            return found.getsockname()[1]
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"{host} port {port} cannot be listened on ({reason}); give another --port or --host"
+        ) from error

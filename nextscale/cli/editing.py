@@ -44,7 +44,7 @@ def add_editing_arguments(parser: Parser) -> None:
     add("images", type=str, nargs="+", help="files, or folders of them")
     label = "number or name of the class to draw, of all images or one each; none is without"
     add("--label", type=str | int, nargs="+", default=["none"], help=label)
-    add("--seed", type=int, default=0, help="image i is drawn with seed + i")
+    add("--seed", type=int, default=0, help="image i is drawn with seed + i, its candidates beyond")
     add("--candidates", type=int, default=1, help="edits of each image, written likeliest first")
     add_sampling_arguments(parser)
     add_running_arguments(parser)
@@ -56,7 +56,7 @@ def add_mask_arguments(parser: Parser) -> None:
     add = group.add_argument
     add("--mask", type=str, nargs="+", help="of all images or one each; white is redrawn")
     add("--box", type=int, nargs=4, help="left, top, right and bottom in pixels of the image")
-    fill = "hide what is redrawn behind its surroundings"
+    fill = "show the model a continuation of the surroundings instead of what is redrawn"
     add("--fill", action=ActionYesNo(no_prefix="no-"), default=True, help=fill)
     add("--paste", action="store_true", help="put the other pixels back as they were")
 
@@ -68,7 +68,7 @@ def add_keeping_arguments(parser: Parser) -> None:
     rule = "by which a scale's positions are kept: as the published code, or only if all of it is"
     add("--rule", choices=("released", "strict"), default="released", help=rule)
     add("--recode", action="store_true", help="let kept codes mend what is drawn beside them")
-    add("--feather", type=int, default=0, help="width of the seam in pixels of what is put back")
+    add("--feather", type=int, default=0, help="pixels in which what is put back fades")
 
 
 def add_redraw_arguments(parser: Parser) -> None:
@@ -217,9 +217,14 @@ def edit_pictures(
 
 def labels_for(pipe: "Pipeline", given: Sequence[str | int], count: int) -> list[int | None]:
     """The label of each image; None is without. Raises UsageError if they do not fit."""
+    from nextscale.networks import numbered
+
     wanted = [None if str(label).lower() == "none" else label for label in given]
-    numbers = pipe.labels_of(wanted, count).tolist()
-    return [None if number == pipe.model.config.classes else number for number in numbers]
+    numbers, classes = pipe.labels_of(wanted, count).tolist(), pipe.model.config.classes
+    for label, number in zip(wanted, numbers, strict=False):
+        if number == classes and label is not None:
+            raise UsageError(f"label {label} is out of range; the model knows {numbered(classes)}")
+    return [None if number == classes else number for number in numbers]
 
 
 def tell_changes(pipe: "Pipeline", given: Given) -> None:

@@ -224,8 +224,7 @@ def record(
     from nextscale.checkpoint import identity
 
     return {
-        **identity(pipe, options.model),
-        "transformer_hash": made["transformer"],
+        **identity(pipe, options.model, made["transformer"]),
         "precision": made["precision"],
         "compiled": made["compiled"],
         "seed": options.seed,

@@ -12,6 +12,8 @@ from nextscale.likelihood import token_log_probabilities
 from nextscale.models.build import Model
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+CANDIDATE_STEP = 1_000_000  # between the seeds of an image's candidates, beyond other images' seeds
+
 
 class Attempt(NamedTuple):
     """One edit of each image.
@@ -75,15 +77,15 @@ def best_of(
     Args:
         draw: an edit of each image, by seeds of which each has one.
         candidates: n, edits of each image.
-        seeds: one an image; candidate i of an image with seed s has the seed s + i · (number of
-            images), so that consecutive seeds never meet.
+        seeds: one an image; candidate i of an image with seed s has the seed s + i ·
+            `CANDIDATE_STEP`, whatever other images there are.
 
     Raises:
         UsageError: if there is no candidate.
     """
     if candidates < 1:
         raise UsageError(f"candidates is {candidates}; it must be at least 1")
-    given = [[seed + i * len(seeds) for seed in seeds] for i in range(candidates)]
+    given = [[seed + i * CANDIDATE_STEP for seed in seeds] for i in range(candidates)]
     drawn = [draw(each) for each in given]
     scores = torch.stack([found.log_probabilities for found in drawn], 1)  # (B, n)
     order = scores.argsort(1, descending=True)

@@ -4,7 +4,7 @@ All draw by `sampling.generate`, some of whose codes are put back; what is kept 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -107,7 +107,8 @@ class Editor(Networks):
         """Continues pictures beyond their sides; give either `sides` or `box`.
 
         Args:
-            image: pictures of any size, of which all pixels are kept but for the seam.
+            image: pictures of any size; once resized and cropped, all their pixels are kept but
+                for the seam.
             sides: pixels to add left, top, right and bottom of pictures that are resized and
                 cropped to the model's size. The result is larger than the model's images.
             box: left, top, right and bottom in an image of the model's size, into which pictures
@@ -225,10 +226,14 @@ class Editor(Networks):
         Args:
             draw: an edit of each of `count` images, of `labels`, by `seeds` and sampling options.
             candidates: n, edits of each image.
-            seed: image i has the seed `seed` + i, and its further candidates those `count` apart.
+            seed: image i has the seed `seed` + i; candidates are `CANDIDATE_STEP` apart.
             seeds: one an image, instead of `seed`.
         """
+        if "generator" in options:
+            raise UsageError("edits are drawn by seeds, not by a generator; give seed or seeds")
         seeds = range(seed, seed + count) if seeds is None else seeds
+        if min(seeds) < 0:
+            raise UsageError(f"seed is {min(seeds)}; it must be at least 0")
         if len(seeds) != count:
             raise UsageError(f"{len(seeds)} seeds are given for {count} images")
         labels = self.labels_of(label, count)
@@ -243,6 +248,8 @@ class Editor(Networks):
     def kept(self, mask: Masks, pictures: Sequence[Image.Image]) -> Tensor:
         """What is kept of pictures, (B, h, w), by one mask for all or one each."""
         config = self.tokenizer.config
+        if isinstance(mask, list) and all(isinstance(side, int) for side in mask):
+            mask = cast(Box, tuple(mask))
         masks = list(mask) if isinstance(mask, list) else [mask] * len(pictures)
         if len(masks) != len(pictures):
             raise UsageError(f"{len(masks)} masks are given for {len(pictures)} images")

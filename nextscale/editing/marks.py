@@ -47,9 +47,13 @@ def keep_of(mask: Mask | None, picture: Image.Image, size: Scale, finest: Scale)
         white = crop_to(white, *size)
     keep = 1 - torch.from_numpy(np.asarray(white, np.float32) / 255)
     if bool((keep == 1).all()):
-        raise UsageError("the mask is empty: nothing of it is white, so nothing would be redrawn")
+        raise UsageError(
+            "the mask is empty: nothing of what is left of the image is white, or inside the box"
+        )
     if bool((keep == 0).all()):
-        raise UsageError("the mask is full: all of it is white, so nothing of the image is kept")
+        raise UsageError(
+            "the mask is full: all of what is left of the image is white, so nothing is kept"
+        )
     return keep
 
 
@@ -60,12 +64,22 @@ def marked(mask: Mask | None, picture: Image.Image) -> Image.Image:
             raise UsageError("no mask is given, and nothing of the image is transparent")
         return picture.convert("RGBA").getchannel("A").point(lambda value: 255 - value)
     if isinstance(mask, Image.Image):
-        return to_mode(ImageOps.exif_transpose(mask), "L")
+        return on_black(ImageOps.exif_transpose(mask))
     if isinstance(mask, Tensor):
         mask = mask.detach().cpu().numpy()
+    if not isinstance(mask, np.ndarray | tuple):
+        raise UsageError(f"the mask is a {type(mask).__name__}; give a picture, an array or a box")
     if isinstance(mask, np.ndarray):
         return of_array(mask)
     return of_box(mask, picture)
+
+
+def on_black(mask: Image.Image) -> Image.Image:
+    """A mask as a picture of mode L; where it is transparent nothing is marked."""
+    if "A" not in mask.getbands():
+        return to_mode(mask, "L")
+    layer = mask.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer).convert("L")
 
 
 def of_array(mask: NDArray[np.generic]) -> Image.Image:

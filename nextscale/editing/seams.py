@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nextscale.errors import UsageError
+
 
 def paste(edited: Tensor, originals: Tensor, keep: Tensor, feather: int = 0) -> Tensor:
     """Edited images with the originals' pixels where they are kept.
@@ -16,7 +18,12 @@ def paste(edited: Tensor, originals: Tensor, keep: Tensor, feather: int = 0) -> 
         keep: (B, h, w), from 0 (redrawn) to 1 (kept), of pixels or of positions, whose areas then
             count as a whole; between, both are mixed.
         feather: width of the seam in pixels, on the kept side; 0 has none.
+
+    Raises:
+        UsageError: if the seam is below 0.
     """
+    if feather < 0:
+        raise UsageError(f"feather is {feather}; it must be at least 0")
     share = at_size(keep, originals)  # of the original
     hole = (share < 1).float()  # (B, 1, H, W)
     for step in range(feather):

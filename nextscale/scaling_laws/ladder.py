@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from nextscale.config.run import VarTraining
 from nextscale.config.scaling import LadderConfig
+from nextscale.errors import UsageError
 from nextscale.files import write_text
 
 Train = Callable[[list[str]], int]
@@ -44,6 +45,7 @@ def climb(
         runs that are not finished and why, by name.
 
     Raises:
+        UsageError: if a training cannot start, as the others would not.
         KeyboardInterrupt: if a run was stopped by a signal; it has saved.
     """
     folder, missing = Path(config.out), {}
@@ -64,6 +66,8 @@ def climb(
             continue
         if code > 128 or code < 0:
             raise KeyboardInterrupt
+        if code and not (place / "log.jsonl").exists():
+            raise UsageError(f"{name} could not start and has told why; mend it and run this again")
         if code:
             missing[name] = f"its training ended with code {code}"
     return missing

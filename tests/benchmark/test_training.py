@@ -33,7 +33,8 @@ def test_gradients_do_not_depend_on_checkpointing() -> None:
         found.append([weight.grad for weight in step.network.parameters()])
     for kept, recomputed in zip(*found, strict=True):
         assert (kept is None) == (recomputed is None)
-        assert kept is None or torch.equal(kept, recomputed)
+        if kept is not None:
+            torch.testing.assert_close(kept, recomputed, rtol=1e-4, atol=1e-6)
 
 
 def test_report_is_near_its_estimate() -> None:

@@ -30,6 +30,7 @@ def test_refusals(saved, refused) -> None:
         port = taken.getsockname()[1]
         told = refused("app", saved, "--port", port)
         assert f"127.0.0.1 port {port} cannot be listened on" in told
+    assert "port 99999 cannot be listened on" in refused("app", saved, "--port", 99999)
     assert "--queue is 0" in refused("app", saved, "--queue", 0)
     assert "999.0.0.1 port 0 cannot be listened on" in refused(
         "app", saved, "--host", "999.0.0.1", "--port", 0

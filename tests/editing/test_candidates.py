@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextscale.editing.candidates import attempt, best_of, hole_log_probability
+from nextscale.editing.candidates import CANDIDATE_STEP, attempt, best_of, hole_log_probability
 from nextscale.editing.masks import keep_per_scale
 from nextscale.editing.tasks import redraw
 from nextscale.errors import UsageError
@@ -39,11 +39,14 @@ def test_best_first(model, tokenizer, given) -> None:
     )
     assert images.shape == (2, 4, 1, 8, 8)
     assert (scores[:, :-1] >= scores[:, 1:]).all()
-    edits = [redraw(model, tokenizer, **given, seeds=[10 + 2 * i, 11 + 2 * i]) for i in range(4)]
+    edits = [
+        redraw(model, tokenizer, **given, seeds=[10 + i * CANDIDATE_STEP, 11 + i * CANDIDATE_STEP])
+        for i in range(4)
+    ]
     alone = [hole_log_probability(model, tokenizer, e, given["labels"]) for e in edits]
     for image in (0, 1):
         best = max(range(4), key=lambda i, image=image: alone[i][image].item())
         assert torch.equal(images[image, 0], edits[best].images[image])
-        assert seeds[image, 0] == 10 + image + 2 * best
+        assert seeds[image, 0] == 10 + image + best * CANDIDATE_STEP
     with pytest.raises(UsageError, match="candidates is 0"):
         best_of(lambda seeds: attempt(model, tokenizer, **given, seeds=seeds), 0, [0, 1])

@@ -65,7 +65,7 @@ def test_candidates_come_likeliest_first_with_seeds_that_repeat_them(pipe, pictu
     scores = [picture.info["log_probability"] for picture in found]
     assert scores[:3] == sorted(scores[:3], reverse=True)
     assert scores[3:] == sorted(scores[3:], reverse=True)
-    assert sorted(picture.info["seed"] for picture in found[:3]) == [10, 12, 14]
+    assert sorted(picture.info["seed"] for picture in found[:3]) == [10, 1_000_010, 2_000_010]
     again = pipe.inpaint(pictures[1], mask, seed=found[3].info["seed"])
     assert same(again, found[3:4])
 
@@ -110,6 +110,16 @@ def test_refusals(pipe, pictures, mask) -> None:
         pipe.inpaint(pictures, mask, seeds=[1])
     with pytest.raises(UsageError, match="masks of pixels and of the finest scale are mixed"):
         pipe.inpaint(pictures, [mask, np.eye(4)])
+    for wrong, found in (("x.png", "str"), ([], "nothing")):
+        with pytest.raises(UsageError, match=rf"pictures .* are needed; {found} is given"):
+            pipe.inpaint(wrong, mask)
+    with pytest.raises(UsageError, match="feather is -1"):
+        pipe.inpaint(pictures, mask, paste=True, feather=-1)
+    with pytest.raises(UsageError, match="seed is -1"):
+        pipe.inpaint(pictures, mask, seed=-1)
+    with pytest.raises(UsageError, match="give seed or seeds"):
+        pipe.inpaint(pictures, mask, generator=torch.Generator())
+    assert same(pipe.inpaint(pictures, [4, 2, 8, 6]), pipe.inpaint(pictures, mask))
     with pytest.raises(UsageError, match="candidates is 0"):
         pipe.inpaint(pictures, mask, candidates=0)
     with pytest.raises(UsageError, match="keep_scales is 4; it can be from 0 to 3"):

@@ -27,9 +27,12 @@ def test_every_kind_of_mask_says_the_same(picture, expected) -> None:
     white = Image.fromarray(((1 - expected) * 255).to(torch.uint8).numpy())
     clear = picture.copy()
     clear.putalpha(white.point(lambda value: 255 - value))
+    strokes = Image.new("RGBA", (8, 8), (255, 255, 255, 0))
+    strokes.paste("white", mask=white)
     kinds = [
         (white, picture),
         (white.convert("RGB"), picture),
+        (strokes, picture),
         (np.asarray(white), picture),
         (np.asarray(white) > 0, picture),
         (1 - expected, picture),
@@ -72,6 +75,7 @@ def test_soft_edges_stay_soft(picture) -> None:
         ((0, 0, 9, 4), "the box 0 0 9 4 .* does not lie in the image of 8x8 pixels"),
         ((3, 3, 3, 5), "does not lie in"),
         ((1, 2, 3), "the box has 3 numbers"),
+        ("mask.png", "the mask is a str; give a picture, an array or a box"),
         (None, "no mask is given, and nothing of the image is transparent"),
     ],
 )

@@ -60,7 +60,11 @@ def test_finished_runs_are_skipped_and_failures_named(config) -> None:
 
     def train(command: list[str]) -> int:
         asked.append(Path(command[-1]).stem)
-        return 2 if asked[-1] == "d2" else pretend(command)
+        if asked[-1] != "d2":
+            return pretend(command)
+        (Path(config.out) / "d2").mkdir()
+        (Path(config.out) / "d2/log.jsonl").touch()
+        return 2
 
     assert climb(config, told.append, train) == {"d2": "its training ended with code 2"}
     assert asked == list(config.runs())
@@ -77,6 +81,11 @@ def test_a_run_that_another_process_has_is_left_to_it(config) -> None:
     with FileLock(Path(config.out) / "d1.lock"):
         assert climb(config, print, pretend) == {"d1": "another process trains it"}
     assert climb(config, print, pretend) == {}
+
+
+def test_a_training_that_cannot_start_ends_the_ladder(config) -> None:
+    with pytest.raises(UsageError, match=r"sweep-d2-x0.5 could not start"):
+        climb(config, print, lambda _: 2)
 
 
 def test_an_interrupted_run_ends_the_ladder(config) -> None:
