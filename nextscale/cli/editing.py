@@ -14,6 +14,7 @@ from nextscale.cli.inference import (
     add_sampling_arguments,
     check_at_least,
     given_sampling,
+    label_numbers,
     load_model,
     progress,
 )
@@ -217,14 +218,11 @@ def edit_pictures(
 
 def labels_for(pipe: "Pipeline", given: Sequence[str | int], count: int) -> list[int | None]:
     """The label of each image; None is without. Raises UsageError if they do not fit."""
-    from nextscale.networks import numbered
-
-    wanted = [None if str(label).lower() == "none" else label for label in given]
-    numbers, classes = pipe.labels_of(wanted, count).tolist(), pipe.model.config.classes
-    for label, number in zip(wanted, numbers, strict=False):
-        if number == classes and label is not None:
-            raise UsageError(f"label {label} is out of range; the model knows {numbered(classes)}")
-    return [None if number == classes else number for number in numbers]
+    numbers, classes = label_numbers(pipe, given), pipe.model.config.classes
+    if len(numbers) not in (1, count):
+        raise UsageError(f"{len(numbers)} labels are given for {count} images")
+    found = [None if number == classes else number for number in numbers]
+    return found if len(found) == count else found * count
 
 
 def tell_changes(pipe: "Pipeline", given: Given) -> None:

@@ -97,6 +97,23 @@ def given_sampling(options: Namespace) -> dict[str, Any]:
     return given
 
 
+def label_numbers(pipe: "Pipeline", given: Sequence[str | int]) -> list[int]:
+    """Numbers of labels as they are typed; the number of classes means none.
+
+    Raises:
+        UsageError: at a label that the model does not know; none is only said by its name.
+    """
+    from nextscale.networks import numbered
+
+    classes = pipe.model.config.classes
+    wanted = [None if str(label).lower() == "none" else label for label in given]
+    numbers = pipe.label_numbers(wanted).tolist()
+    for label, number in zip(wanted, numbers, strict=True):
+        if number == classes and label is not None:
+            raise UsageError(f"label {label} is out of range; the model knows {numbered(classes)}")
+    return numbers
+
+
 def check_at_least(least: int, **values: int | None) -> None:
     """Raises UsageError naming the first option that is given and too small."""
     for name, value in values.items():

@@ -19,6 +19,7 @@ from nextscale.cli.inference import (
     check_at_least,
     given_sampling,
     judge_of,
+    label_numbers,
     load_model,
     precision_of,
     progress,
@@ -131,8 +132,6 @@ def choose_labels(
     Raises:
         UsageError: at a label that the model does not know.
     """
-    from nextscale.networks import numbered
-
     classes = pipe.model.config.classes
     if given is None:
         turn = list(range(classes)) if classes else [classes]
@@ -140,13 +139,7 @@ def choose_labels(
             random.Random(seed).shuffle(turn)
             count = count or A_FEW
     else:
-        wanted = [None if str(label).lower() == "none" else label for label in given]
-        turn = pipe.label_numbers(wanted).tolist()
-        for label, number in zip(wanted, turn, strict=True):
-            if number == classes and label is not None:
-                raise UsageError(
-                    f"label {label} is out of range; the model knows {numbered(classes)}"
-                )
+        turn = label_numbers(pipe, given)
     return [turn[i % len(turn)] for i in range(count or len(turn))]
 
 
