@@ -127,7 +127,8 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
             for progress in studio.edit(*given):  # pyright: ignore[reportArgumentType]
                 yield shown(progress)
         finally:
-            jobs.pop(request.session_hash, None)
+            if jobs.get(request.session_hash) is job:  # else another edit has begun since
+                del jobs[request.session_hash]
 
     def halt(request: gr.Request) -> None:
         """Ends this visitor's edit at its next scale."""

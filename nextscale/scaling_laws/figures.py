@@ -28,13 +28,7 @@ def draw_laws(report: dict[str, Any], file: Path) -> None:
         law = Law(entry["alpha"], entry["log_beta"])
         axis.plot(sizes, law(sizes), color=ORANGE, linestyle="--")
         axis.plot(sizes, values, "o", color=BLUE)
-        axis.set(xscale="log", yscale="log", title=words)
-        axis.text(
-            0.05,
-            0.05,
-            f"α = {law.alpha:.3f}\ncorrelation {entry['correlation']:.4f}",
-            transform=axis.transAxes,
-        )
+        describe(axis, words, f"α = {law.alpha:.3f}", entry["correlation"])
     for axis in axes[1]:
         axis.set_xlabel("weights in the blocks, N")
     write(figure, file)
@@ -50,13 +44,7 @@ def draw_frontier(ladder: Sequence[Curve], report: dict[str, Any], file: Path) -
         flops, law = np.array(entry["flops"]), Law(entry["exponent"], entry["log_beta"])
         axis.plot(flops, entry["values"], ".", color=BLUE, label="lowest")
         axis.plot(flops, law(flops), color=ORANGE, linestyle="--")
-        axis.set(xscale="log", yscale="log", title=words)
-        axis.text(
-            0.05,
-            0.05,
-            f"exponent {law.alpha:.3f}\ncorrelation {entry['correlation']:.4f}",
-            transform=axis.transAxes,
-        )
+        describe(axis, words, f"exponent {law.alpha:.3f}", entry["correlation"])
     axes[0, 1].legend(fontsize="x-small")
     for axis in axes[1]:
         axis.set_xlabel("training arithmetic, FLOP")
@@ -77,6 +65,13 @@ def draw_scales(report: dict[str, Any], ladder: Sequence[Curve], file: Path) -> 
         axis.set(xscale="log", yscale="log", title=words, xlabel="weights in the blocks, N")
     axes[1].legend(fontsize="x-small")
     write(figure, file)
+
+
+def describe(axis: Any, title: str, exponent: str, correlation: float) -> None:
+    """Makes an axis logarithmic and tells its law in the corner below."""
+    axis.set(xscale="log", yscale="log", title=title)
+    told = f"{exponent}\ncorrelation {correlation:.4f}"
+    axis.text(0.05, 0.05, told, transform=axis.transAxes)
 
 
 def write(figure: Any, file: Path) -> None:
