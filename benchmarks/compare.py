@@ -5,7 +5,8 @@
     python benchmarks/compare.py table
 
 `run` tunes, trains, draws and judges whatever is not recorded yet, and goes on where it was
-stopped; `time` measures seconds an image side by side; `table` writes table and figures.
+stopped, also without the trainings of rows that are recorded; `time` measures seconds an image
+side by side; `table` writes table and figures.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +183,13 @@ def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
 
 
 def run(comparison: Comparison) -> None:
-    """Makes every record that is missing."""
+    """Makes every record that is missing and asked for."""
     jury = Jury(comparison)
     for name, row in ROWS.items():
-        wanted = not comparison.only or row.training in comparison.only
-        if wanted and comparison.record(f"row_{name}") is None:
+        if comparison.wants(row.training) and comparison.record(f"row_{name}") is None:
             run_row(comparison, jury, name)
     for name in (PYRAMID, SINGLE):
-        if comparison.record(f"rfid_{name}") is None:
+        if comparison.wants(name) and comparison.record(f"rfid_{name}") is None:
             keep_rfid(comparison, name)
 
 
@@ -205,14 +205,14 @@ def keep_rfid(comparison: Comparison, name: str) -> None:
 def measure_time(comparison: Comparison) -> None:
     """Records seconds an image of every row, measured in turn so that all meet the same machine.
 
-    Raises:
-        UsageError: if a row has not been trained here.
+    Seconds do not depend on what a network has learnt, so each is trained for one step here.
     """
+    shaped = replace(comparison, work=str(Path(comparison.work) / "shapes"), max_steps=1)
     contenders = {}
     for name, row in ROWS.items():
         known = comparison.record(f"row_{name}")
         if known is not None:
-            place = full_training(comparison, row.training, 0) / "final"
+            place = full_training(shaped, row.training, 0) / "final"
             contenders[name] = open_contender(row, place, known["tuning"]["options"])
     if not contenders:
         raise UsageError(f"{comparison.records} holds no row; `compare.py run` makes them")
@@ -246,9 +246,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = parser_for(f"python benchmarks/compare.py {words[0]}", "compare on equal terms")
         add_dataclass(parser, Comparison)
         comparison = from_options(Comparison, parser.parse(words[1:]))
-        unknown = [name for name in comparison.only if name not in TRAININGS]
+        known = (PYRAMID, *TRAININGS)
+        unknown = [name for name in comparison.only if name not in known]
         if unknown:
-            raise UsageError(f"unknown training {unknown[0]!r}; known: {', '.join(TRAININGS)}")
+            raise UsageError(f"unknown training {unknown[0]!r}; known: {', '.join(known)}")
         commands[words[0]](comparison)
     except Stop as stop:
         return stop.code

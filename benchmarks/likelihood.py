@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from nextscale import checkpoint
+from nextscale.acceleration import keep_freed_memory
 from nextscale.cli.inference import progress
 from nextscale.data.fashion_mnist import IMAGES, LABELS, PARTS, find, read_idx
 from nextscale.files import write_text
@@ -25,6 +26,7 @@ BATCH = 250
 
 
 def main() -> None:
+    keep_freed_memory()
     pipe = checkpoint.load(MODEL)
     pixels = read_idx(find(), f"{PARTS['validation']}-{IMAGES}")
     labels = torch.from_numpy(read_idx(find(), f"{PARTS['validation']}-{LABELS}").astype(np.int64))

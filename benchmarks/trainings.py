@@ -25,7 +25,7 @@ class Comparison:
         records: directory of what was found out; a record that is there is not made again.
         pyramid: checkpoint of the next-scale tokenizer.
         extractor: classifier that sees and judges all images.
-        only: trainings to run; none runs all.
+        only: trainings, or the tokenizer `pyramid`, whose records to make; none makes all.
         count: images that a row is judged by.
         tuning_count: images that an option is tuned by.
         tuning_epochs: length of the trainings that tune a learning rate.
@@ -41,6 +41,10 @@ class Comparison:
     tuning_count: int = 2000
     tuning_epochs: float = 1.0
     max_steps: int = 0
+
+    def wants(self, name: str) -> bool:
+        """Whether the records of a training are asked for."""
+        return not self.only or name in self.only
 
     def record(self, name: str) -> dict[str, Any] | None:
         """What is known by this name."""

@@ -79,6 +79,13 @@ def test_what_a_training_cost(run: Path) -> None:
     assert trainings.checkpoint_at(run, 1) == run / "final"
 
 
+def test_records_are_made_of_what_is_asked_for() -> None:
+    assert trainings.Comparison().wants("var")
+    only = trainings.Comparison(only=("var", contenders.PYRAMID))
+    assert only.wants(contenders.PYRAMID)
+    assert not only.wants(contenders.SINGLE)
+
+
 def test_the_rate_of_lowest_loss_is_taken_by_all_of_a_kind(tmp_path: Path) -> None:
     comparison = trainings.Comparison(records=str(tmp_path))
     comparison.keep("rate_var", {"losses": {"0.0003": 3.0, "0.001": 2.5, "0.003": 2.7}})
@@ -121,7 +128,7 @@ def test_table_and_figures(tmp_path: Path) -> None:
     ("words", "told"),
     [
         ([], "unknown command"),
-        (["run", "--only", "gan"], "unknown training 'gan'; known: tokenizer_single, ar"),
+        (["run", "--only", "gan"], "unknown training 'gan'; known: pyramid, tokenizer_single"),
     ],
 )
 def test_bad_input_is_one_line(words, told, capsys: pytest.CaptureFixture[str]) -> None:
