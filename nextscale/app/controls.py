@@ -21,11 +21,27 @@ def sampling_controls(studio: Studio, cfg: float) -> list[gr.components.Componen
     """Guidance, top-k, top-p and smooth, at the model's defaults but for guidance."""
     sampling, codes = studio.pipe.config.sampling, studio.pipe.tokenizer.config.codes
     return [
-        gr.Slider(0, 10, cfg, step=0.1, label="Guidance"),
-        gr.Slider(0, codes, sampling.top_k, step=1, label="Top-k", info="0 is off"),
-        gr.Slider(0, 1, sampling.top_p, step=0.01, label="Top-p", info="0 is off"),
+        slider(0, 10, cfg, step=0.1, label="Guidance"),
+        slider(0, codes, sampling.top_k, label="Top-k", info="0 is off"),
+        slider(0, 1, sampling.top_p, step=0.01, label="Top-p", info="0 is off"),
         gr.Checkbox(sampling.smooth, label="Smooth", info="average codes"),
     ]
+
+
+def slider(least: float, most: float, value: float, step: float = 1, **options: Any) -> gr.Slider:
+    """A slider; a value beyond it is told to who sent it, without a traceback in the server."""
+    made = gr.Slider(least, most, value, step=step, **options)
+    preprocess = made.preprocess
+
+    def check(payload: float) -> float:
+        try:
+            return preprocess(payload)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+
+    made.preprocess = check
+    return made
 
 
 def results(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from nextscale.app.controls import MODEL, results, sampling_controls, shown, telling
+from nextscale.app.controls import MODEL, results, sampling_controls, shown, slider, telling
 from nextscale.app.studio import MOST_IMAGES, NONE, Studio
 
 
@@ -20,8 +20,8 @@ def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
                 label="Classes",
                 info="in turn",
             )
-            count = gr.Slider(1, MOST_IMAGES, min(10, MOST_IMAGES), step=1, label="Images")
-            seed = gr.Number(0, precision=0, label="Seed", info="image i is drawn with seed + i")
+            count = slider(1, MOST_IMAGES, min(10, MOST_IMAGES), label="Images")
+            seed = gr.Number(0, label="Seed", info="image i is drawn with seed + i")
             controls = sampling_controls(studio, sampling.cfg)
             with gr.Row():
                 go = gr.Button("Draw", variant="primary", elem_id="draw")

@@ -15,6 +15,7 @@ from nextscale.app.controls import (
     results,
     sampling_controls,
     shown,
+    slider,
     telling,
 )
 from nextscale.app.studio import MOST_CANDIDATES, NONE, TASKS, Studio, whole
@@ -54,19 +55,18 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
                 label="Task",
             )
             label = gr.Dropdown(studio.classes(), value=NONE, label="Class")
-            candidates = gr.Slider(1, MOST_CANDIDATES, 4, step=1, label="Candidates")
-            seed = gr.Number(0, precision=0, label="Seed")
+            candidates = slider(1, MOST_CANDIDATES, 4, label="Candidates")
+            seed = gr.Number(0, label="Seed")
             with gr.Accordion("More", open=False):
                 recode = gr.Checkbox(False, label="Let kept codes mend what is drawn beside them")
                 fill = gr.Checkbox(True, label="Hide what is painted over from the model")
                 paste = gr.Checkbox(False, label="Put the other pixels back as they were")
-                feather = gr.Slider(0, MOST_FEATHER, 0, step=1, label="Seam, pixels")
+                feather = slider(0, MOST_FEATHER, 0, label="Seam, pixels")
                 rule = gr.Radio(["released", "strict"], value="released", label="Rule of keeping")
-                keep_scales = gr.Slider(
+                keep_scales = slider(
                     0,
                     len(config.scales),
                     len(config.scales) // 2,
-                    step=1,
                     label="Vary: scales to keep",
                 )
                 side = max(config.image_size) // 2

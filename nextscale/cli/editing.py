@@ -13,6 +13,7 @@ from nextscale.cli.inference import (
     add_running_arguments,
     add_sampling_arguments,
     check_at_least,
+    check_seeds,
     given_sampling,
     label_numbers,
     load_model,
@@ -102,9 +103,11 @@ class Given:
 
 def read_given(options: Namespace) -> Given:
     """The pictures that are edited. Raises UsageError if a file is none, or an option wrong."""
+    from nextscale.editing.candidates import CANDIDATE_STEP
+
     check_at_least(1, batch=options.batch, candidates=options.candidates)
-    check_at_least(0, seed=options.seed)
     paths = find_images(options.images)
+    check_seeds(options.seed, len(paths) - 1 + (options.candidates - 1) * CANDIDATE_STEP)
     return Given(paths, unique_names(paths), read_pictures(paths))
 
 

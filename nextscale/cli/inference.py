@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 from jsonargparse import ActionYesNo, Namespace
 
 from nextscale.cli.options import Parser, add_config, tell
+from nextscale.config.evaluation import LARGEST_SEED
 from nextscale.config.model import SamplingConfig
 from nextscale.errors import UsageError
 from nextscale.files import replacing_file
@@ -120,6 +121,13 @@ def check_at_least(least: int, **values: int | None) -> None:
         if value is not None and value < least:
             option = "--" + name.replace("_", "-")
             raise UsageError(f"{option} is {value}; it must be at least {least}")
+
+
+def check_seeds(seed: int, more: int = 0) -> None:
+    """Raises UsageError unless `--seed` and the `more` seeds that follow it are seeds."""
+    check_at_least(0, seed=seed)
+    if seed + more > LARGEST_SEED:
+        raise UsageError(f"--seed is {seed}; it can be {LARGEST_SEED - more} at most here")
 
 
 def load_model(name: str, device: str, precision: str = "float32") -> "Pipeline":

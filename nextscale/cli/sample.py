@@ -17,6 +17,7 @@ from nextscale.cli.inference import (
     add_running_arguments,
     add_sampling_arguments,
     check_at_least,
+    check_seeds,
     given_sampling,
     judge_of,
     label_numbers,
@@ -25,7 +26,6 @@ from nextscale.cli.inference import (
     progress,
 )
 from nextscale.cli.options import Parser, tell
-from nextscale.config.evaluation import LARGEST_SEED
 from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 
@@ -67,7 +67,7 @@ def run(options: Namespace) -> int:
     from nextscale.tokenizer.tiles import check_tile
 
     check_at_least(1, count=options.count, batch=options.batch, grid_columns=options.grid_columns)
-    check_at_least(0, seed=options.seed)
+    check_seeds(options.seed)
     check_tile(options.tile)
     given, output = given_sampling(options), Output(options.out)
     pipe = load_model(options.model, options.device, precision_of(options))
@@ -79,8 +79,7 @@ def run(options: Namespace) -> int:
         raise UsageError("--grow shows images while they are drawn; leave it or --keep out")
     drawn = labels if judge is None else candidates(labels, options.keep)
     seeds = [options.seed + i for i in range(len(drawn))]
-    if seeds[-1] > LARGEST_SEED:
-        raise UsageError(f"--seed is {options.seed}; seed + index may reach {LARGEST_SEED}")
+    check_seeds(options.seed, len(seeds) - 1)
     made = accelerate(pipe, options)
 
     shown = min(len(labels), GRID_SHOWN)

@@ -17,8 +17,9 @@ def client(address) -> Client:
     return Client(address, verbose=False)
 
 
-def draw(client: Client, count: int = 2, seed: int = 0) -> tuple:
-    return client.predict(["Bag"], count, seed, 1.5, 0, 0, False, api_name="/draw")
+def draw(client: Client, count: int = 2, seed: float = 0) -> tuple:
+    off = {"top_k": 0, "top_p": 0, "smooth": False}
+    return client.predict(labels=["Bag"], count=count, seed=seed, cfg=1.5, **off, api_name="/draw")
 
 
 def edit(client: Client, image, mask, **changes) -> tuple:
@@ -53,7 +54,7 @@ def test_the_api_is_named_and_typed(client) -> None:
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(named) == {"/draw", "/edit", "/look_inside"}
     parameters = named["/draw"]["parameters"]
-    assert [p["python_type"]["type"] for p in parameters[1:3]] == ["float", "int"]
+    assert [p["python_type"]["type"] for p in parameters[1:3]] == ["float", "float"]
 
 
 def test_draw_gives_pictures_and_an_archive(client) -> None:
@@ -73,7 +74,7 @@ def test_edit_and_look_inside(client, image, mask) -> None:
     assert "mask.png" in zipfile.ZipFile(file).namelist()
     assert len(edit(client, image, None, task="outpaint", candidates=1)[0]) == 1
     assert len(edit(client, image, None, task="vary", candidates=3)[0]) == 3
-    tiles, growth, use = client.predict(handle_file(str(image)), api_name="/look_inside")
+    tiles, growth, use = client.predict(image=handle_file(str(image)), api_name="/look_inside")
     assert len(tiles) == len(growth) == len(use["data"]) == 6
 
 
@@ -87,6 +88,7 @@ def test_bad_input_is_answered_and_the_server_goes_on(client, image, mask, tmp_p
     cases = [
         (lambda: draw(client, count=33), "33"),
         (lambda: draw(client, seed=-4), "seed is -4"),
+        (lambda: draw(client, seed=1.5), "seed is 1.5; it must be a whole number"),
         (lambda: edit(client, None, None), "there is no image"),
         (lambda: edit(client, image, None), "nothing is marked"),
         (lambda: edit(client, image, tmp_path / "wide.png"), "the mask has 9x8 pixels and"),

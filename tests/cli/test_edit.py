@@ -142,6 +142,7 @@ def test_bad_input_is_one_line(saved, folder, refused) -> None:
         (*inpaint, *mask, "--box", 0, 0, 4, 4): "both --mask and --box are given",
         (*inpaint, "--box", 0, 0, 4, 40): "the box 0 0 4 40",
         (*inpaint, *mask, "--candidates", 0): "--candidates is 0; it must be at least 1",
+        (*inpaint, *mask, "--seed", 2**63 - 1, "--candidates", 2): "it can be 9223372036853775807",
         (*inpaint, *mask, "--feather", -1): "--feather is -1; it must be at least 0",
         (*inpaint, *mask, "--label", 0, 1): "2 labels are given for 1 images",
         ("edit", "vary", saved, one, "--keep-scales", 9): "keep_scales is 9; it can be from 0 to 3",
