@@ -52,7 +52,7 @@ def estimate(
                 if task == "sample":
                     found = sampling_needs(whole, precision, batch)
                 else:
-                    recompute = config.activation_checkpointing and task == "transformer"
+                    recompute = config.activation_checkpointing if task == "transformer" else 0.0
                     found = training_needs(whole, Kind(task, precision, recompute), batch)
                 row = {"task": task, "precision": precision, "batch": batch, **found}
                 row["memory_bytes"] = held + row["tensor_bytes"]

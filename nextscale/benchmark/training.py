@@ -31,13 +31,13 @@ class Kind:
     Attributes:
         stage: tokenizer or transformer.
         precision: float32, or bfloat16 (of the arithmetic; weights stay in float32).
-        recompute: activations within blocks in the backward pass.
+        recompute: share of the blocks whose activations the backward pass computes again.
         compiled: through torch.compile.
     """
 
     stage: str
     precision: str
-    recompute: bool = False
+    recompute: float = 0.0
     compiled: bool = False
 
 
@@ -167,7 +167,7 @@ def kinds(config: TrainConfig) -> list[Kind]:
         Kind(
             stage,
             precision,
-            config.activation_checkpointing and stage == "transformer",
+            config.activation_checkpointing if stage == "transformer" else 0.0,
             config.compile,
         )
         for stage in config.stages

@@ -79,7 +79,7 @@ class TrainConfig:
         stages: of tokenizer and transformer; tokens are cached for the latter.
         precision: of the arithmetic, of float32 and bfloat16.
         batch: images an optimizer step.
-        activation_checkpointing: of the transformer's blocks.
+        activation_checkpointing: share of the transformer's blocks; see `train var`.
         compile: through torch.compile.
         repeats: measurements of each row; their median is told.
         memory: also measure peak memory, each row in a process of its own.
@@ -90,7 +90,7 @@ class TrainConfig:
     stages: tuple[str, ...] = STAGES
     precision: tuple[str, ...] = PRECISIONS
     batch: tuple[int, ...] = (64,)
-    activation_checkpointing: bool = False
+    activation_checkpointing: float = 0.0
     compile: bool = False
     repeats: int = 5
     memory: bool = True
@@ -98,6 +98,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_range(self, "repeats", 1)
+        check_range(self, "activation_checkpointing", 0, 1)
         check_batch(self.batch)
         check_choices("stages", self.stages, STAGES)
         check_choices("precision", self.precision, PRECISIONS)
@@ -144,7 +145,7 @@ class EstimateConfig:
         tasks: sample, and the stages that may be trained: tokenizer and transformer.
         precision: float32; bfloat16, in training of the arithmetic alone.
         batch: images at once.
-        activation_checkpointing: in training the transformer.
+        activation_checkpointing: share of the blocks, in training the transformer.
         rate: GFLOP/s, of which the time follows; 0 measures what this machine multiplies in
             float32.
         json: also write the report there.
@@ -154,7 +155,7 @@ class EstimateConfig:
     tasks: tuple[str, ...] = TASKS
     precision: tuple[str, ...] = PRECISIONS
     batch: tuple[int, ...] = (1, 8)
-    activation_checkpointing: bool = False
+    activation_checkpointing: float = 0.0
     rate: float = 0.0
     json: str = ""
 

@@ -216,8 +216,9 @@ class VarTraining(StageTraining):
         disturb_tokens: largest share of the tokens read by the model that is replaced by random
             codes, drawn anew for every image; the finer scales then mend them. Needs
             `cache_tokens` 0.
-        activation_checkpointing: keep no activations within blocks, compute them again in the
-            backward pass: less memory, a third more arithmetic, the same gradients.
+        activation_checkpointing: share of the blocks that keep no activations and compute them
+            again in the backward pass: less memory, up to a third more arithmetic, the same
+            gradients.
         cache_tokens: augmented copies of the data set whose tokens are kept on disk; 0 encodes
             each batch anew.
         cache: directory of the token caches; empty is `tokens` beside the run.
@@ -229,13 +230,15 @@ class VarTraining(StageTraining):
     label_drop: float = 0.1
     label_smoothing: float = 0.0
     disturb_tokens: float = 0.0
-    activation_checkpointing: bool = False
+    activation_checkpointing: float = 0.0
     cache_tokens: int = 1
     cache: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, "label_drop label_smoothing disturb_tokens", 0, 1)
+        check_range(
+            self, "label_drop label_smoothing disturb_tokens activation_checkpointing", 0, 1
+        )
         check_range(self, "cache_tokens", 0)
         if self.disturb_tokens and (self.cache_tokens or self.model.order != "scales"):
             raise UsageError(

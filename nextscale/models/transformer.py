@@ -265,7 +265,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.recompute = False  # activations in the backward pass, instead of keeping them
+        self.recompute = 0.0  # share of the blocks that keep no activations for the backward pass
         rates = [config.drop_path * position(i, config.depth) for i in range(config.depth)]
         kind = AdaLNBlock if config.adaln else PlainBlock
         self.blocks = nn.ModuleList(kind(config, rate) for rate in rates)
@@ -309,8 +309,10 @@ class Transformer(nn.Module):
             pieces: of x, as `causal_pieces` gives them.
             cache: earlier tokens, to which x is added; None if x holds all of them.
         """
+        # The first blocks are the last that the backward pass meets, when others have let go.
+        recomputed = round(self.recompute * len(self.blocks)) if torch.is_grad_enabled() else 0
         for i, block in enumerate(self.blocks):
-            if self.recompute and torch.is_grad_enabled():
+            if i < recomputed:
                 x = checkpoint(block, x, modulations[i], pieces, use_reentrant=False)
                 continue
             stored = None if cache is None else cache.of(i)

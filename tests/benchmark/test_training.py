@@ -27,14 +27,15 @@ def test_a_step_changes_the_weights_and_leaves_no_gradient(stage: str) -> None:
 
 def test_gradients_do_not_depend_on_checkpointing() -> None:
     found = []
-    for recompute in (False, True):
+    for recompute in (0.0, 0.5, 1.0):
         step = open_step(TrainConfig(), Kind("transformer", "float32", recompute), 2, CPU)
         step.loss().backward()
         found.append([weight.grad for weight in step.network.parameters()])
-    for kept, recomputed in zip(*found, strict=True):
-        assert (kept is None) == (recomputed is None)
-        if kept is not None:
-            torch.testing.assert_close(kept, recomputed, rtol=1e-4, atol=1e-6)
+    for kept, *recomputed in zip(*found, strict=True):
+        for gradient in recomputed:
+            assert (kept is None) == (gradient is None)
+            if kept is not None:
+                torch.testing.assert_close(kept, gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_report_is_near_its_estimate() -> None:
@@ -65,15 +66,17 @@ def test_estimate_of_drawing() -> None:
 
 def test_checkpointing_costs_a_pass_and_saves_memory() -> None:
     found = []
-    for recompute in (False, True):
+    for recompute in (0.0, 0.5, 1.0):
         config = EstimateConfig(
             tasks=("transformer",), precision=("float32",), batch=(64,),
             activation_checkpointing=recompute,
         )  # fmt: skip
         found += estimate.estimate(config, CPU, lambda _: None)["rows"]
-    assert found[1]["tensor_bytes"] < 0.4 * found[0]["tensor_bytes"]
+    none, half, whole = (row["tensor_bytes"] for row in found)
+    assert whole < 0.4 * none
+    assert whole < half < 0.65 * none
     forward = transformer_flops(checkpoint.config_of("fashion-mnist"))
-    extra = found[1]["flops_per_image"] - found[0]["flops_per_image"]
+    extra = found[2]["flops_per_image"] - found[0]["flops_per_image"]
     assert 0.8 * forward < extra < forward  # the blocks', without the head
 
 
