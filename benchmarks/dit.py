@@ -17,12 +17,13 @@ from latents import Latents
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nextscale.checkpoint import CONFIG, MODEL, placed, read_tensors, stored
+from nextscale.checkpoint import CONFIG, MODEL
 from nextscale.config.model import TokenizerConfig, build
 from nextscale.errors import UsageError, check_range
 from nextscale.files import read_json
 from nextscale.released import fill
 from nextscale.tokenizer.tokenizer import Tokenizer
+from nextscale.weights import placed, read_tensors, stored
 
 EMBEDDING_STD = 0.02  # released DiT: start of the class table and the timestep's two layers
 

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nextscale.checkpoint import read_tensors
 from nextscale.cli.options import tell
 from nextscale.data.images import Source
 from nextscale.data.order import Samples
@@ -19,6 +18,7 @@ from nextscale.data.tokens import CHUNK, cache_key
 from nextscale.files import replacing_file
 from nextscale.pipeline import Pipeline
 from nextscale.tokenizer.tokenizer import Tokenizer
+from nextscale.weights import read_tensors
 
 TOLD = 40  # chunks between lines on the progress
 

@@ -1,18 +1,13 @@
 """A checkpoint directory to a pipeline and back; bundled, released and hub models by name.
 
-Weights are read memory-mapped, nothing that is read can run code, and what is written appears
-whole or not at all.
+What is written appears whole or not at all.
 """
 
-import hashlib
 import json
 import os
-import pickle
 import platform
 import re
-import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -20,19 +15,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError
-from nextscale.files import read_json, replacing
+from nextscale.files import PathLike, read_json, replacing
+from nextscale.hub import download, hub_errors
 from nextscale.models.build import build_model
 from nextscale.pipeline import Pipeline
 from nextscale.released import SAMPLING, fill, from_released
 from nextscale.scales import length
 from nextscale.tokenizer.tokenizer import Tokenizer
+from nextscale.weights import hash_weights, placed, read_pickle, read_tensors, stored
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.safetensors"
@@ -43,8 +38,6 @@ BUNDLED = Path(__file__).parent / "bundled"
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")  # endings of files that torch.save writes
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/repo
 HASH_SHOWN = 12  # characters of a hash that a message shows
-
-PathLike = str | os.PathLike[str]
 
 
 def load(
@@ -239,14 +232,6 @@ def load_released(name: str, *, device: torch.device | str, dtype: torch.dtype) 
     return pipe
 
 
-def download(repository: str, files: Collection[str]) -> Path:
-    """Fetches those of the files that a hub repository has; returns the directory in the cache."""
-    from huggingface_hub import snapshot_download
-
-    with hub_errors(repository):
-        return Path(snapshot_download(repository, allow_patterns=list(files)))
-
-
 def read_config(folder: Path) -> ModelConfig:
     """Reads `config.json`. Raises UsageError if it is missing, no JSON, or has unknown keys."""
     path = folder / CONFIG
@@ -261,58 +246,6 @@ def read_config(folder: Path) -> ModelConfig:
         raise UsageError(f"{path}: {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path} holds a value of the wrong type ({error})") from error
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Memory-maps a safetensors file; a write into a tensor does not reach the file.
-
-    Raises:
-        UsageError: if the file is missing, truncated, or not of this format.
-    """
-    if not path.is_file():
-        raise UsageError(f"the checkpoint {path.parent} is incomplete: it holds no {path.name}")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path} is truncated or no safetensors file ({error})") from error
-
-
-def read_pickle(path: PathLike) -> dict[str, Any]:
-    """Reads what torch.save wrote, memory-mapped where the format allows, without running code.
-
-    Raises:
-        UsageError: if the file is missing, broken, holds no table, or would run code.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}")
-    with path.open("rb") as file:
-        mapped = file.read(4) == b"PK\x03\x04"  # torch's zip format; the one before it cannot be
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of what is then refused anyway
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # a broken stream makes the reader raise almost anything
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and wanted:
-            raise UsageError(
-                f"{path} is refused: to load it would run code ({wanted[1]}); save the state "
-                "dict alone, with torch.save(model.state_dict(), FILE)"
-            ) from error
-        raise UsageError(f"{path} is truncated or no file of torch.save") from error
-    if not isinstance(state, dict):
-        raise UsageError(f"{path} holds a {type(state).__name__}; a state dict is needed")
-    return state
-
-
-def hash_weights(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over sorted names, shapes, dtypes and bytes, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        head = [name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]
-        digest.update(json.dumps(head).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def identity(pipe: Pipeline, name: str, transformer_hash: str = "") -> dict[str, Any]:
@@ -342,22 +275,6 @@ def check_hash(config: ModelConfig, actual: str, folder: Path) -> None:
     )
 
 
-def stored(module: torch.nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """A module's state dict as a file takes it: on the CPU, contiguous, floats rounded to dtype."""
-    tensors = placed(module.state_dict(), "cpu", dtype)
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
-
-
-def placed(
-    tensors: Mapping[str, Tensor], device: torch.device | str, dtype: torch.dtype | None
-) -> dict[str, Tensor]:
-    """Tensors on a device, floating ones in a dtype (None: their own), copied only if need be."""
-    return {
-        name: tensor.to(device, dtype if tensor.is_floating_point() else None)
-        for name, tensor in tensors.items()
-    }
-
-
 def check_replaceable(target: Path, files: Collection[str]) -> None:
     """Raises UsageError if the path is taken by anything but an empty directory or a checkpoint."""
     if target.exists() and not target.is_dir():
@@ -368,39 +285,3 @@ def check_replaceable(target: Path, files: Collection[str]) -> None:
             f"{target} is not empty and not a checkpoint alone; it holds "
             f"{', '.join(sorted(held)[:4])}; give a new directory"
         )
-
-
-@contextmanager
-def hub_errors(repository: str) -> Iterator[None]:
-    """Turns what goes wrong between here and the hub into a UsageError of one line."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        HTTPError,  # the base of the HTTP library's errors, whichever the client uses
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        yield
-    except GatedRepoError:
-        raise UsageError(
-            f"{repository} is gated on the hub; accept its terms there and log in with "
-            "`hf auth login`"
-        ) from None
-    except RepositoryNotFoundError:
-        raise UsageError(
-            f"{repository} is neither a directory here nor a repository that you may read on the "
-            "hub; check the name, or log in with `hf auth login` if it is private"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise UsageError(
-            f"{repository} is not in the hub's cache here, and the hub cannot be reached; check "
-            "the connection and the variables HF_ENDPOINT and HF_HUB_OFFLINE"
-        ) from None
-    except (HTTPError, HFValidationError, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(
-            f"the hub refuses {repository} or cannot be reached ({reason}); check the name, the "
-            "connection, and `hf auth whoami`"
-        ) from None

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nextscale.checkpoint import BUNDLED, CONFIG, placed, read_tensors, stored
+from nextscale.checkpoint import BUNDLED, CONFIG
 from nextscale.config.model import ClassifierConfig, build
 from nextscale.errors import UsageError
 from nextscale.files import read_json
@@ -20,6 +20,7 @@ from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Judge, Pipeline
 from nextscale.released import fill
 from nextscale.scales import describe
+from nextscale.weights import placed, read_tensors, stored
 
 CLASSIFIER = "classifier.safetensors"
 CLASSIFIERS = BUNDLED / "classifiers"

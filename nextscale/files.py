@@ -10,6 +10,8 @@ from typing import IO, Any
 
 from nextscale.errors import UsageError
 
+PathLike = str | os.PathLike[str]
+
 
 def cache_folder(name: str) -> Path:
     """Where this user's copies of one kind are kept that can be made again."""
@@ -18,7 +20,7 @@ def cache_folder(name: str) -> Path:
 
 
 @contextmanager
-def replacing(directory: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(directory: PathLike) -> Iterator[Path]:
     """Gives an empty folder beside `directory` to write into; afterwards it takes its place.
 
     What was written is on the disk before the rename. A failure removes the folder and leaves the
@@ -57,7 +59,7 @@ def replacing(directory: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def replacing_file(path: PathLike) -> Iterator[IO[bytes]]:
     """Gives a file beside `path` to write into; afterwards it takes its place.
 
     A failure removes it and leaves what stands at `path` as it was.
@@ -72,13 +74,13 @@ def replacing_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         beside.unlink(missing_ok=True)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: PathLike, text: str) -> None:
     """Writes a text file in UTF-8, replacing one that stands there."""
     with replacing_file(path) as file:
         file.write(text.encode())
 
 
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_json(path: PathLike) -> dict[str, Any]:
     """Reads a table of keys. Raises UsageError if the file cannot be read or holds none."""
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))

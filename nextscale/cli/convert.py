@@ -29,9 +29,10 @@ def run(options: Namespace) -> int:
 
     import torch
 
-    from nextscale.checkpoint import FILES, check_replaceable, read_config, read_pickle, save
+    from nextscale.checkpoint import FILES, check_replaceable, read_config, save
     from nextscale.released import describe_released, from_released
     from nextscale.scales import parse_scales
+    from nextscale.weights import read_pickle
 
     out = Path(options.out)
     check_replaceable(out, FILES)

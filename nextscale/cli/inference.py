@@ -161,7 +161,7 @@ def accelerate(pipe: "Pipeline", options: Namespace) -> dict[str, Any]:
         hashes of its weights as loaded, and what was made of them, for reports.
     """
     from nextscale.acceleration import kernels
-    from nextscale.checkpoint import hash_weights
+    from nextscale.weights import hash_weights
 
     made = {
         "tokenizer": hash_weights(pipe.tokenizer.state_dict()),

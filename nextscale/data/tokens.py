@@ -92,7 +92,7 @@ def cache_tokens(
 
     Args:
         tokenizer: in eval mode, on its device.
-        tokenizer_hash: as `checkpoint.hash_weights` gives it.
+        tokenizer_hash: as `weights.hash_weights` gives it.
         copies: augmented passes; each is the source at another epoch.
         directory: of all caches.
         wait: a barrier over the processes.

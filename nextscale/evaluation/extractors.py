@@ -10,10 +10,10 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from nextscale.checkpoint import hash_weights
 from nextscale.classifiers import classifier_names, is_classifier, load_classifier
 from nextscale.errors import UsageError
 from nextscale.scales import Scale
+from nextscale.weights import hash_weights
 
 INCEPTION_LAYERS = ["2048", "logits_unbiased"]  # features of FID; of the Inception score
 HASH_SHOWN = 16

@@ -13,7 +13,6 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from nextscale.checkpoint import hash_weights
 from nextscale.classifiers import is_classifier, load_judge
 from nextscale.complexity import parameters
 from nextscale.config.evaluation import EvaluationConfig
@@ -36,6 +35,7 @@ from nextscale.pipeline import Pipeline
 from nextscale.sampling import generate, last_state
 from nextscale.scales import describe, length
 from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
+from nextscale.weights import hash_weights
 
 Report = dict[str, Any]
 Show = Callable[[str, int], AbstractContextManager[Advance]]  # what is done, on how many images

@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from nextscale import checkpoint
+from nextscale import checkpoint, weights
 from nextscale.cli.main import main
 from nextscale.released import from_released
 from tests.parity.figures import COPY, load
@@ -70,9 +70,9 @@ def test_a_trainer_s_file_may_be_given_twice(states, tmp_path):
 def test_precision_rounds_and_the_hash_is_of_what_is_stored(files, tmp_path, capsys):
     out = tmp_path / "half"
     assert main(["convert", *files, str(out), "--precision", "float16"]) == 0
-    stored = checkpoint.read_tensors(out / checkpoint.TOKENIZER)
+    stored = weights.read_tensors(out / checkpoint.TOKENIZER)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    assert checkpoint.hash_weights(stored) in capsys.readouterr().out
+    assert weights.hash_weights(stored) in capsys.readouterr().out
 
 
 def test_a_checkpoint_is_replaced_and_nothing_else(files, refused, tmp_path):

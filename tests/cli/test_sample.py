@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextscale import checkpoint
+from nextscale import checkpoint, weights
 from nextscale.acceleration import can_compile
 from nextscale.cli.main import main
 from nextscale.cli.sample import choose_labels, grid_rows
@@ -124,7 +124,7 @@ def test_the_record_repeats_the_draw(draw, saved):
     record, pipe = read_record(out), checkpoint.load(saved)
     assert record["model"] == saved
     assert record["tokenizer_hash"] == pipe.config.tokenizer_hash
-    assert record["transformer_hash"] == checkpoint.hash_weights(pipe.model.state_dict())
+    assert record["transformer_hash"] == weights.hash_weights(pipe.model.state_dict())
     assert set(record["versions"]) == {"nextscale", "torch"}
     assert record["sampling"] == vars(SamplingConfig(temperature=0.7, guidance="off"))
     assert [entry["seed"] for entry in record["images"]] == [3, 4, 5, 6]

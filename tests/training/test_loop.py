@@ -14,6 +14,7 @@ from nextscale import checkpoint
 from nextscale.data.images import Batch
 from nextscale.training import loop
 from nextscale.training.state import RunDirectory, name_of
+from nextscale.weights import read_tensors
 from tests.training import runs
 
 
@@ -80,7 +81,7 @@ def test_the_tokenizer_keeps_its_hash_whatever_is_exported(
         for name in ("tokenizer_hash", "tokenizer_dtype"):
             ours = getattr(checkpoint.read_config(place), name)
             assert ours == getattr(checkpoint.read_config(tokenizer), name)
-    weights = checkpoint.read_tensors(out / "final" / "model.safetensors")
+    weights = read_tensors(out / "final" / "model.safetensors")
     assert {str(tensor.dtype) for tensor in weights.values()} == {f"torch.{export}"}
     assert nextscale.load(out / "final").sample([0])
 
@@ -90,7 +91,7 @@ def test_a_rounded_tokenizer_is_hashed_as_rounded(pictures: Path, tmp_path: Path
     words = ["--max-steps", 1, "--export", "float16"]
     assert runs.train("tokenizer", out, pictures, *words) == 0
     assert checkpoint.read_config(out / "final").tokenizer_dtype == "float16"
-    weights = checkpoint.read_tensors(out / "final" / "tokenizer.safetensors")
+    weights = read_tensors(out / "final" / "tokenizer.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     assert nextscale.load(out / "final").config.tokenizer_hash
 
