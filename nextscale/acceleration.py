@@ -4,6 +4,7 @@ Compiling changes rounding alone; int8 is an approximation. Both act on networks
 """
 
 import ctypes
+import logging
 import os
 import shutil
 import sysconfig
@@ -72,6 +73,8 @@ def quantize_linear(transformer: Transformer) -> None:
     Raises:
         UsageError: if torchao is not installed.
     """
+    # At its import torchao calls what torch calls deprecated, which users cannot mend.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
     except ImportError as error:
