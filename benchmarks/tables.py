@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from contenders import PYRAMID, ROWS, SINGLE, TRAININGS
+from contenders import PYRAMID, ROWS, SHARES, SINGLE, TRAININGS
 
 from nextscale.errors import UsageError
 from nextscale.files import read_json, replacing_file, write_text
@@ -118,8 +118,9 @@ def tuning(row: dict[str, Any]) -> str:
 
 def efficiency(row: dict[str, Any]) -> str:
     """FID at shares of the training, in cells."""
-    found = [f"{point['fid']:.3f}" for point in row["on_the_way"]]
-    return " | ".join([row["title"], *found, f"{mean(row, 'fid'):.3f}"])
+    found = {point["share"]: f"{point['fid']:.3f}" for point in row["on_the_way"]}
+    early = [found.get(share, "") for share in SHARES]
+    return " | ".join([row["title"], *early, f"{mean(row, 'fid'):.3f}"])
 
 
 def bounds(records: Path) -> list[str]:

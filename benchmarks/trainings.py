@@ -1,6 +1,7 @@
 """The comparison's trainings: run to their end, their learning rates tuned, their cost told."""
 
 import json
+import os
 import statistics
 import sys
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Comparison:
 
     work: str = "runs/compare"
     records: str = "docs/results/comparison"
-    pyramid: str = str(RECIPES / "pyramid")
+    pyramid: str = os.path.relpath(RECIPES / "pyramid")
     extractor: str = "fashion-mnist"
     only: tuple[str, ...] = ()
     count: int = 10000
@@ -150,9 +151,15 @@ def cost_of(run: Path) -> dict[str, float]:
 
 
 def checkpoint_at(run: Path, share: float) -> Path:
-    """The model of a run after a share of its training."""
+    """The model of a run after a share of its training.
+
+    Raises:
+        UsageError: if no checkpoint is from there, within a hundredth of the training.
+    """
     if share == 1:
         return run / "final"
-    places = sorted((run / "checkpoints").glob("step-*"))
-    wanted = share * log_of(run)[0]["steps"]
-    return min(places, key=lambda place: abs(int(place.name.removeprefix("step-")) - wanted))
+    steps = log_of(run)[0]["steps"]
+    for place in sorted((run / "checkpoints").glob("step-*")):
+        if abs(int(place.name.removeprefix("step-")) - share * steps) < steps / 100:
+            return place
+    raise UsageError(f"{run} has no checkpoint of {share:.0%} of its {steps} steps")

@@ -17,6 +17,7 @@ from diffusion import DiffusionTraining
 from nextscale.cli.options import from_options, parser_for
 from nextscale.cli.training import add_training_arguments
 from nextscale.config.run import TokenizerTraining, VarTraining
+from nextscale.errors import UsageError
 
 KINDS = {
     "tokenizer": TokenizerTraining,
@@ -36,7 +37,8 @@ def test_recipes_are_ones_that_their_commands_take(name: str) -> None:
     ordered = getattr(getattr(config, "model", None), "order", "scales")
     assert (ordered == "scales") == (contenders.TRAININGS[name].command != "ar")
     if name != contenders.SINGLE:
-        assert config.keep * config.save_every > config.epochs * 937  # every checkpoint stays
+        steps = 937 * int(config.epochs)
+        assert config.keep >= steps // config.save_every + config.epochs  # every checkpoint stays
         assert config.epochs == 5
 
 
@@ -77,6 +79,8 @@ def test_what_a_training_cost(run: Path) -> None:
     assert trainings.cost_of(run) == {"images": 1000, "hours": 100 / 3600, "flops": 10000.0}
     assert trainings.checkpoint_at(run, 0.3).name == "step-00000030"
     assert trainings.checkpoint_at(run, 1) == run / "final"
+    with pytest.raises(UsageError, match="no checkpoint of 35% of its 100 steps"):
+        trainings.checkpoint_at(run, 0.35)
 
 
 def test_records_are_made_of_what_is_asked_for() -> None:
