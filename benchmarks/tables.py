@@ -44,7 +44,8 @@ def write_results(records: Path) -> None:
     seconds = read_json(known)["median"] if known.is_file() else {}
     write_text(records.parent / "comparison.md", table(records, rows, seconds))
     draw_cost(rows, records.parent / "comparison_cost.png")
-    draw_seconds(rows, seconds, records.parent / "comparison_seconds.png")
+    if seconds:
+        draw_seconds(rows, seconds, records.parent / "comparison_seconds.png")
 
 
 def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str:
@@ -61,6 +62,7 @@ def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str
         "|---" * (HEAD.count("|") + 1) + "|",
         *(f"| {line(row, seconds.get(name))} |" for name, row in rows.items()),
         "",
+        *missing(rows),
         *bounds(records),
         "",
         "## How each row was tuned",
@@ -84,9 +86,9 @@ def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str
         *(f"| {efficiency(row)} |" for row in rows.values() if "on_the_way" in row),
         "",
         "![FID against training arithmetic](comparison_cost.png)",
-        "",
-        "![FID against seconds an image](comparison_seconds.png)",
     ]
+    if seconds:
+        lines += ["", "![FID against seconds an image](comparison_seconds.png)"]
     return "\n".join(lines) + "\n"
 
 
@@ -121,6 +123,12 @@ def efficiency(row: dict[str, Any]) -> str:
     found = {point["share"]: f"{point['fid']:.3f}" for point in row["on_the_way"]}
     early = [found.get(share, "") for share in SHARES]
     return " | ".join([row["title"], *early, f"{mean(row, 'fid'):.3f}"])
+
+
+def missing(rows: dict[str, Any]) -> list[str]:
+    """What has not been trained or judged yet."""
+    titles = [row.title for name, row in ROWS.items() if name not in rows]
+    return ["Not made yet: " + "; ".join(titles) + ".", ""] if titles else []
 
 
 def bounds(records: Path) -> list[str]:
