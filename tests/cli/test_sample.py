@@ -275,7 +275,7 @@ def test_other_files_stay_and_those_of_the_same_name_are_replaced(draw, tmp_path
         (["--batch", "0"], "--batch is 0; it must be at least 1"),
         (["--grid-columns", "0"], "--grid-columns is 0; it must be at least 1"),
         (["--seed", "-1"], "--seed is -1; it must be at least 0"),
-        (["--seed", str(2**63 - 1)], "seed + index"),
+        (["--seed", str(2**63 - 1)], "--seed is"),
         (["--top-k", "17"], "top_k is 17; it must be from 0 (off) to 16 codes"),
         (["--top-p", "1.5"], "top_p is 1.5"),
         (["--temperature", "0"], "temperature is 0.0; it must be at least 1e-06"),
