@@ -154,6 +154,7 @@ def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
     record: dict[str, Any] = {"title": row.title, "training": row.training, "runs": []}
     seeds = TRAININGS[row.training].seeds
     runs = [full_training(comparison, row.training, seed) for seed in seeds]
+    early = {share: checkpoint_at(runs[0], share) for share in SHARES if row.efficiency}
     known = comparison.record(f"row_{row.options_of}") if row.options_of else None
     tuning = known["tuning"] if known else jury.tune(row, runs[0] / "final")
     options = tuning["options"]
@@ -175,8 +176,7 @@ def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
     }
     if row.efficiency:
         record["on_the_way"] = []
-        for share in SHARES:
-            place = checkpoint_at(runs[0], share)
+        for share, place in early.items():
             figures = jury.judge(row, place, options, count, 0, jury.test)
             record["on_the_way"].append({"share": share, **figures})
     comparison.keep(f"row_{name}", record)

@@ -48,9 +48,9 @@ BENCHMARKS = {
         "nextscale benchmark train --model var-d16 --stages transformer --batch 2 --repeats 3",
     ),
     "train_d16_checkpointed": (
-        "The same with activation checkpointing of half of the blocks",
+        "The same with activation checkpointing of all blocks",
         "nextscale benchmark train --model var-d16 --stages transformer --batch 2 --repeats 3 "
-        "--activation-checkpointing 0.5",
+        "--activation-checkpointing 1",
     ),
     "estimate_d16": (
         "What was estimated before",
