@@ -32,11 +32,13 @@ from trainings import (
     checkpoint_at,
     cost_of,
     full_training,
+    log_of,
     tokenizer_of,
     tuned_rate,
 )
 
 from nextscale import checkpoint
+from nextscale.acceleration import has_bfloat16
 from nextscale.classifiers import load_judge
 from nextscale.cli.inference import progress
 from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for
@@ -79,13 +81,13 @@ def open_contender(
     """Loads a row's network from a checkpoint.
 
     Args:
-        bfloat16: in which diffusion computes then, as it was trained, in half the hours.
+        bfloat16: in which diffusion computes then, in half the hours, on a device made for it.
     """
     if row.sampler:
-        network = load_diffusion(place)
+        network, lowered = load_diffusion(place), bfloat16 and has_bfloat16()
 
         def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
-            with torch.autocast(network.device.type, torch.bfloat16, enabled=bfloat16):
+            with torch.autocast(network.device.type, torch.bfloat16, enabled=lowered):
                 return sample(
                     network, labels, seeds, steps=row.steps, sampler=row.sampler, **options
                 )
@@ -169,6 +171,7 @@ def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
         "tuning": tuning,
         "parameters": contender.parameters,
         "steps": contender.steps,
+        "precision": log_of(runs[0])[0]["precision"],
         "cost": cost_of(runs[0]),
         "images_judged": count,
         "threads": torch.get_num_threads(),

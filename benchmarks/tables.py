@@ -70,11 +70,11 @@ def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str
         "Each option is the one of lowest FID with 2,000 images against 10,000 training images, "
         "tuned in the order shown; each learning rate that of the lowest loss on unseen images "
         "after a short training. DDPM takes the guidance of DDIM, rejection the options of the row "
-        "above it. Diffusion draws the images that are judged in bfloat16; seconds are measured in "
-        "float32 for all.",
+        "above it. Trainings multiply in bf16 on machines made for it, others in float32 (`no`); "
+        "judged images of diffusion are drawn likewise. Seconds are measured in float32 for all.",
         "",
-        "| row | learning rate | top-k | guidance | trained seeds | date |",
-        "|---|---|---|---|---|---|",
+        "| row | learning rate | top-k | guidance | trained seeds | precision | date |",
+        "|---|---|---|---|---|---|---|",
         *(f"| {tuning(row)} |" for row in rows.values()),
         "",
         "## Data efficiency",
@@ -115,7 +115,8 @@ def tuning(row: dict[str, Any]) -> str:
     options = row["tuning"]["options"]
     chosen = [str(options.get(name) or "off") for name in ("top_k", "cfg")]
     seeds = str(len({run["training_seed"] for run in row["runs"]}))
-    return " | ".join([row["title"], f"{row['learning_rate']:g}", *chosen, seeds, row["date"]])
+    last = [seeds, row["precision"], row["date"]]
+    return " | ".join([row["title"], f"{row['learning_rate']:g}", *chosen, *last])
 
 
 def efficiency(row: dict[str, Any]) -> str:

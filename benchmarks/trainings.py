@@ -130,10 +130,12 @@ def full_training(comparison: Comparison, name: str, seed: int) -> Path:
     """The run of a recipe at its tuned rate; diffusion gets the arithmetic of `EQUAL_COST`."""
     options: dict[str, Any] = {"learning_rate": tuned_rate(comparison, name)}
     if TRAININGS[name].command == "diffusion":
-        short = trained(comparison, name, 0, **options, epochs=0.01)
-        equal = full_training(comparison, EQUAL_COST, 0)
+        ours, theirs = (
+            training_flops(trained(comparison, kind, 0, **options, epochs=0.01))
+            for kind in (EQUAL_COST, name)
+        )
         recipe = yaml.safe_load((RECIPES / f"{EQUAL_COST}.yaml").read_text())
-        longer = training_flops(equal) / training_flops(short)
+        longer = ours / theirs
         options["epochs"] = round(recipe["epochs"] * longer, 2)
         options["save_every"] = round(recipe["save_every"] * longer)
     return trained(comparison, name, seed, **options)

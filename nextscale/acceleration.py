@@ -10,6 +10,8 @@ import shutil
 import sysconfig
 from pathlib import Path
 
+import torch
+
 from nextscale.errors import UsageError
 from nextscale.files import cache_folder
 from nextscale.models.transformer import Transformer
@@ -82,6 +84,17 @@ def quantize_linear(transformer: Transformer) -> None:
     for block in transformer.typed_blocks():
         for part in (block.attention, block.mlp):
             quantize_(part, Int8DynamicActivationInt8WeightConfig())
+
+
+def has_bfloat16() -> bool:
+    """Whether the accelerator, or the CPU where there is none, has instructions for bfloat16.
+
+    A CPU without them emulates it, some hundred times slower than float32.
+    """
+    device = torch.accelerator.current_accelerator(check_available=True)
+    if device is None:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def keep_freed_memory() -> None:

@@ -92,7 +92,7 @@ def to_tensor(pixels: NDArray[np.uint8] | Sequence[Image.Image], channels: int) 
     """
     if not isinstance(pixels, np.ndarray):
         pixels = np.stack([np.asarray(picture, np.uint8) for picture in pixels])
-    images = torch.from_numpy(np.ascontiguousarray(pixels))
+    images = torch.from_numpy(np.array(pixels, np.uint8))  # a copy: it may be read-only
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     images = images.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
     return images.expand(-1, channels, -1, -1).contiguous()

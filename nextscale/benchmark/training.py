@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from nextscale import checkpoint
-from nextscale.acceleration import keep_freed_memory
+from nextscale.acceleration import has_bfloat16, keep_freed_memory
 from nextscale.benchmark.memory import peak_alone
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
 from nextscale.complexity import count_flops, parameters
-from nextscale.config.benchmark import TrainConfig
+from nextscale.config.benchmark import PRECISIONS, TrainConfig
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import TokenizerTraining, TrainingConfig
 from nextscale.errors import UsageError
@@ -163,6 +163,7 @@ def measure(
 
 def kinds(config: TrainConfig) -> list[Kind]:
     """What is measured, one after the other: the networks may be large."""
+    precisions = config.precision or (PRECISIONS if has_bfloat16() else PRECISIONS[:1])
     return [
         Kind(
             stage,
@@ -171,7 +172,7 @@ def kinds(config: TrainConfig) -> list[Kind]:
             config.compile,
         )
         for stage in config.stages
-        for precision in config.precision
+        for precision in precisions
     ]
 
 

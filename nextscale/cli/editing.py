@@ -56,7 +56,8 @@ def add_mask_arguments(parser: Parser) -> None:
     """Adds what is redrawn."""
     group = parser.add_argument_group("what to redraw [what is transparent]")
     add = group.add_argument
-    add("--mask", type=str, nargs="+", help="of all images or one each; white is redrawn")
+    mask = "of all images, white where they are redrawn; or a folder with one each, by name"
+    add("--mask", type=str, help=mask)
     add("--box", type=int, nargs=4, help="left, top, right and bottom in pixels of the image")
     fill = "show the model a continuation of the surroundings instead of what is redrawn"
     add("--fill", action=ActionYesNo(no_prefix="no-"), default=True, help=fill)
@@ -140,7 +141,7 @@ def masks_of(options: Namespace, count: int) -> "list[Mask | None]":
         return [(left, top, right, bottom)] * count
     if not options.mask:
         return [None] * count
-    masks = read_pictures(find_images(options.mask))
+    masks = read_pictures(find_images([options.mask]))
     if len(masks) not in (1, count):
         raise UsageError(f"{len(masks)} masks are given for {count} images; give one, or one each")
     return [*masks] if len(masks) == count else [masks[0]] * count

@@ -77,7 +77,8 @@ class TrainConfig:
     Attributes:
         model: whose shape is trained, as `nextscale sample` takes it; weights are fresh.
         stages: of tokenizer and transformer; tokens are cached for the latter.
-        precision: of the arithmetic, of float32 and bfloat16.
+        precision: of the arithmetic, of float32 and bfloat16; without it those that the device has
+            instructions for.
         batch: images an optimizer step.
         activation_checkpointing: share of the transformer's blocks; see `train var`.
         compile: through torch.compile.
@@ -88,7 +89,7 @@ class TrainConfig:
 
     model: str = "fashion-mnist"
     stages: tuple[str, ...] = STAGES
-    precision: tuple[str, ...] = PRECISIONS
+    precision: tuple[str, ...] = ()
     batch: tuple[int, ...] = (64,)
     activation_checkpointing: float = 0.0
     compile: bool = False
@@ -101,7 +102,8 @@ class TrainConfig:
         check_range(self, "activation_checkpointing", 0, 1)
         check_batch(self.batch)
         check_choices("stages", self.stages, STAGES)
-        check_choices("precision", self.precision, PRECISIONS)
+        if self.precision:
+            check_choices("precision", self.precision, PRECISIONS)
 
 
 @dataclass(frozen=True)

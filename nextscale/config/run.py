@@ -72,7 +72,8 @@ class TrainingConfig:
         warmup_from: learning rate at the start of the warm-up, as a share of its peak.
         final: learning rate at the end, as a share of its peak.
         clip: largest gradient norm; 0 is off.
-        precision: of the networks' arithmetic; weights stay in float32.
+        precision: of the networks' arithmetic; weights stay in float32. `auto` is bf16 where the
+            device has instructions for it, and else no.
         ema: decay of the exponential moving average of the weights; 0 is off.
         compile: run the networks through torch.compile, where there is a C++ compiler.
         log_every: optimizer steps between lines of the log.
@@ -100,7 +101,7 @@ class TrainingConfig:
     warmup_from: float = 0.005
     final: float = 0.01
     clip: float = 2.0
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["auto", "no", "bf16", "fp16"] = "no"
     ema: float = 0.0
     compile: bool = False
     log_every: int = 20

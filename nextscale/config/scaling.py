@@ -4,9 +4,12 @@ Names are those of the command line, with dashes there. Nothing here imports tor
 """
 
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from nextscale.config.run import VarTraining
 from nextscale.errors import UsageError, check_range
+
+GIVEN_BY_LADDER = ("model.depth", "model.width", "model.heads", "learning_rate", "out", "resume")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class LadderConfig:
         sweep_epochs: length of those runs.
         shares: of the training images, for loss against data, with as many steps.
         share_depth: of the model that is trained on shares.
-        training: what all runs share; its depth, width, heads and learning rate are replaced.
+        training: what all runs share; the ladder itself gives depth, width, heads, learning rate,
+            directory and resumption.
     """
 
     out: str = ""
@@ -57,6 +61,10 @@ class LadderConfig:
             raise UsageError(f"sweep_factors are {self.sweep_factors}; they must be above 0")
         if not all(0 < share < 1 for share in self.shares):
             raise UsageError(f"shares are {self.shares}; each must be above 0 and below 1")
+        usual = VarTraining()
+        for name in GIVEN_BY_LADDER:
+            if attrgetter(name)(self.training) != attrgetter(name)(usual):
+                raise UsageError(f"training.{name} is given by the ladder; leave it out")
 
     def rate(self, depth: int) -> float:
         """The learning rate of a depth, by the rule."""

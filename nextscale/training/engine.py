@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedType
 
-from nextscale.acceleration import keep_freed_memory
+from nextscale.acceleration import has_bfloat16, keep_freed_memory
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
 
@@ -16,8 +16,11 @@ from nextscale.errors import UsageError
 def start_accelerator(config: TrainingConfig) -> Accelerator:
     """The engine of a run: one process, or those that `torchrun` or `accelerate launch` started."""
     keep_freed_memory()
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if has_bfloat16() else "no"
     accelerator = Accelerator(
-        mixed_precision=config.precision,
+        mixed_precision=precision,
         cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet
         log_with="tensorboard",
         project_dir=config.out,
@@ -31,7 +34,7 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     ):
         raise UsageError(f"{accelerator.distributed_type} is not supported; use DDP or FSDP")
     if config.precision == "fp16" and accelerator.device.type == "cpu":
-        raise UsageError("precision fp16 needs a GPU; on a CPU give bf16 or no")
+        raise UsageError("precision fp16 needs a GPU; on a CPU give auto, bf16 or no")
     return accelerator
 
 

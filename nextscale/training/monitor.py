@@ -58,6 +58,7 @@ class Monitor:
             "fp32_peak_flops": self.peak,
             "processes": processes,
             "device": str(self.accelerator.device),
+            "precision": self.accelerator.mixed_precision,
         }
         self.directory.log(entry)
         self.accelerator.print(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nextscale import checkpoint
+from nextscale.acceleration import has_bfloat16
 from nextscale.benchmark import estimate, training
 from nextscale.benchmark.training import Kind, open_step
 from nextscale.complexity import parameters, transformer_flops
@@ -38,8 +39,20 @@ def test_gradients_do_not_depend_on_checkpointing() -> None:
                 torch.testing.assert_close(kept, gradient, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("has", [True, False])
+def test_what_the_device_is_made_for_is_measured(
+    has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "has_bfloat16", lambda: has)
+    kinds = training.kinds(TrainConfig(stages=("transformer",)))
+    assert [kind.precision for kind in kinds] == ["float32", "bfloat16"][: 1 + has]
+    asked = training.kinds(TrainConfig(stages=("transformer",), precision=("bfloat16",)))
+    assert [kind.precision for kind in asked] == ["bfloat16"]
+
+
 def test_report_is_near_its_estimate() -> None:
-    config = TrainConfig(precision=("bfloat16",), batch=(48,), repeats=1)
+    precision = "bfloat16" if has_bfloat16() else "float32"
+    config = TrainConfig(precision=(precision,), batch=(48,), repeats=1)
     told = []
     rows = training.measure(config, CPU, told.append)["rows"]
     assert sum(told) == training.runs(config)

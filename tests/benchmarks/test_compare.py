@@ -111,6 +111,7 @@ def test_table_and_figures(tmp_path: Path) -> None:
             "tuning": {"options": {"cfg": 1.5} if row.tuned else {}, "tried": []},
             "parameters": 2_000_000,
             "steps": 49,
+            "precision": "bf16",
             "cost": {"images": 10, "hours": 0.5, "flops": 3e12},
             "images_judged": 10000,
             "date": "2026-11-25",
@@ -124,7 +125,7 @@ def test_table_and_figures(tmp_path: Path) -> None:
     assert "| next-token | 0.050 (±0.050) | 5.00 | 0.80 | 0.70 | 90.0% | 2,000,000 | 49 |" in page
     assert "| next-token | 4.000 | 3.000 | 0.050 |" in page
     assert "Not made yet: next-scale; + AdaLN; + top-k; + guidance; larger model;" in page
-    assert "| DiT, DDIM | 0.001 | off | 1.5 | 1 | 2026-11-25 |" in page
+    assert "| DiT, DDIM | 0.001 | off | 1.5 | 1 | bf16 | 2026-11-25 |" in page
     for figure in ("comparison_cost.png", "comparison_seconds.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
 

@@ -1,6 +1,7 @@
 """`nextscale edit ...`: pictures and masks from files, edits and a sheet into a directory."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,13 @@ def test_batches_and_boxes_change_nothing(saved, folder) -> None:
     masked = run(
         "edit", "class", saved, *images, "--label", "bag", "coat", *box, "--out", folder / "a"
     )
+    masks = folder / "masks"
+    masks.mkdir()
+    for name in ("1.png", "2.png"):
+        shutil.copy(folder / "mask.png", masks / name)
     whole = run(
-        *("edit", "class", saved, *images, "--label", "bag", "coat"),
-        *("--mask", folder / "mask.png", folder / "mask.png", "--out", folder / "b"),
+        *("edit", "class", saved, "--label", "bag", "coat"),
+        *("--mask", masks, *images, "--out", folder / "b"),  # a mask takes no image for itself
     )
     for name in ("one-class-1.png", "two-class-1.png"):
         assert (masked / name).read_bytes() == (whole / name).read_bytes()
@@ -112,19 +117,22 @@ def test_bad_input_is_one_line(saved, folder, refused) -> None:
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
     (folder / "half.png").write_bytes(one.read_bytes()[:60])
     Image.new("L", (20000, 2)).save(folder / "long.png")
+    (folder / "masks").mkdir()
+    for name in ("wide.png", "black.png"):
+        shutil.copy(folder / name, folder / "masks")
     cases = {
         ("--mask", "wide.png"): "the mask has 9x8 pixels and the image 8x8",
         ("--mask", "black.png"): "the mask is empty",
         ("--mask", "white.png"): "the mask is full",
         ("--mask", "no.png"): "there is no",
-        ("--mask", "wide.png", "black.png"): "2 masks are given for 1 images",
+        ("--mask", "masks/"): "2 masks are given for 1 images",
         ("--mask", "moving.gif"): "moving.gif is animated; give a single picture",
         ("--mask", "half.png"): "half.png cannot be read",
         ("--mask", "long.png"): "long.png has 20000x2 pixels; at most 16384 a side are taken",
         (): "no mask is given, and nothing of the image is transparent",
     }
     for words, complaint in cases.items():
-        given = [folder / word if "." in word else word for word in words]
+        given = [folder / word if word[0] != "-" else word for word in words]
         assert complaint in refused(*inpaint, *given, *out)
     mask = ("--mask", folder / "mask.png")
     more = {

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from nextscale.config.model import TransformerConfig
 from nextscale.config.run import VarTraining
 from nextscale.config.scaling import LadderConfig
 from nextscale.errors import UsageError
@@ -53,6 +54,10 @@ def test_the_rule(config) -> None:
         replace(config, width_step=48)
     with pytest.raises(UsageError, match="shares are"):
         replace(config, shares=(1.0,))
+    with pytest.raises(UsageError, match=r"training\.learning_rate is given by the ladder"):
+        replace(config, training=replace(config.training, learning_rate=1e-2))
+    with pytest.raises(UsageError, match=r"training\.model\.depth is given by the ladder"):
+        replace(config, training=replace(config.training, model=TransformerConfig(depth=3)))
 
 
 def test_finished_runs_are_skipped_and_failures_named(config) -> None:

@@ -12,7 +12,7 @@ import torch
 import nextscale
 from nextscale import checkpoint
 from nextscale.data.images import Batch
-from nextscale.training import loop
+from nextscale.training import engine, loop
 from nextscale.training.state import RunDirectory, name_of
 from nextscale.weights import read_tensors
 from tests.training import runs
@@ -107,12 +107,34 @@ def test_half_precision_trains_and_resumes(pictures: Path, tmp_path: Path) -> No
     assert {tensor.dtype for tensor in ours["network"].values()} == {torch.float32}
 
 
+@pytest.mark.parametrize(
+    ("asked", "has", "taken", "warned"),
+    [("auto", True, "bf16", 0), ("auto", False, "no", 0), ("bf16", False, "bf16", 1)],
+)
+def test_half_precision_where_the_device_is_made_for_it(
+    asked: str,
+    has: bool,
+    taken: str,
+    warned: int,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for module in (engine, loop):
+        monkeypatch.setattr(module, "has_bfloat16", lambda: has)
+    words = ["--precision", asked, "--max-steps", 1]
+    assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
+    assert runs.log(tmp_path / "run", "start")[0]["precision"] == taken
+    assert capsys.readouterr().out.count("no instructions for bf16") == warned
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a device that has fp16")
 def test_a_precision_that_the_device_lacks_is_one_line(
     pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert runs.train("tokenizer", tmp_path / "run", pictures, "--precision", "fp16") == 2
-    assert refusal(capfd) == "precision fp16 needs a GPU; on a CPU give bf16 or no"
+    assert refusal(capfd) == "precision fp16 needs a GPU; on a CPU give auto, bf16 or no"
     assert not (tmp_path / "run").exists()
 
 
