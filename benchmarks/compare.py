@@ -38,7 +38,7 @@ from trainings import (
 )
 
 from nextscale import checkpoint
-from nextscale.acceleration import has_bfloat16
+from nextscale.acceleration import made_for
 from nextscale.classifiers import load_judge
 from nextscale.cli.inference import progress
 from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for
@@ -84,7 +84,7 @@ def open_contender(
         bfloat16: in which diffusion computes then, in half the hours, on a device made for it.
     """
     if row.sampler:
-        network, lowered = load_diffusion(place), bfloat16 and has_bfloat16()
+        network, lowered = load_diffusion(place), bfloat16 and made_for("bfloat16")
 
         def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
             with torch.autocast(network.device.type, torch.bfloat16, enabled=lowered):

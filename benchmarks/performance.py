@@ -26,6 +26,15 @@ BENCHMARKS = {
         "Drawing with the bundled model",
         "nextscale benchmark sample --model fashion-mnist --batch 1 25",
     ),
+    "quality_exact": (
+        "What int8 costs: 10,000 images of the bundled model, exact",
+        "nextscale evaluate fashion-mnist --extractor fashion-mnist --out build/quality_exact",
+    ),
+    "quality_int8": (
+        "The same images in int8",
+        "nextscale evaluate fashion-mnist --extractor fashion-mnist --no-bounds --precision int8 "
+        "--compile --out build/quality_int8",
+    ),
     "sample_d36_512": (
         "One image of 512 pixels: the shape of the released d36",
         "nextscale benchmark sample --model var-d36-512 --random-weights --batch 1 --modes exact "
@@ -66,7 +75,8 @@ def measure(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "nextscale", *words], check=True, stdout=subprocess.PIPE, text=True
     )
-    write_text(RECORDS / f"{name}.md", f"## {title}\n\n`{command}`\n\n{done.stdout}")
+    told = done.stdout if "|" in done.stdout else f"```text\n{done.stdout}```\n"
+    write_text(RECORDS / f"{name}.md", f"## {title}\n\n`{command}`\n\n{told}")
 
 
 def page() -> str:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from nextscale import checkpoint
-from nextscale.acceleration import keep_freed_memory
+from nextscale.acceleration import keep_freed_memory, made_for
 from nextscale.benchmark.memory import peak_alone
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
 from nextscale.complexity import decoder_flops, drawing_flops, parameters
-from nextscale.config.benchmark import SampleConfig
+from nextscale.config.benchmark import MODES, SampleConfig
 from nextscale.errors import UsageError
 from nextscale.models.build import build_model
 from nextscale.models.var import VAR
@@ -102,9 +102,9 @@ def measure(
     Args:
         advance: is told of every run, of `runs(config)` ones.
     """
-    pipes = {mode: open_pipeline(config, device, mode) for mode in config.modes}
-    pipe = pipes[config.modes[0]]
-    each = [(mode, batch) for mode in config.modes for batch in config.batch]
+    pipes = {mode: open_pipeline(config, device, mode) for mode in modes(config)}
+    pipe = next(iter(pipes.values()))
+    each = [(mode, batch) for mode in pipes for batch in config.batch]
     measured = {(mode, batch): drawing(pipes[mode], batch) for mode, batch in each}
     found = in_turn(measured, config.repeats, advance)
     about = machine(device)
@@ -142,6 +142,11 @@ def measure(
     }
 
 
+def modes(config: SampleConfig) -> tuple[str, ...]:
+    """Those that are asked for, or all that the device is made for."""
+    return config.modes or tuple(mode for mode in MODES if mode != "int8" or made_for("int8"))
+
+
 def runs(config: SampleConfig) -> int:
     """How often `measure` tells that it went on."""
-    return len(config.modes) * len(config.batch) * (config.repeats + 2)
+    return len(modes(config)) * len(config.batch) * (config.repeats + 2)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from nextscale import checkpoint
-from nextscale.acceleration import has_bfloat16, keep_freed_memory
+from nextscale.acceleration import keep_freed_memory, made_for
 from nextscale.benchmark.memory import peak_alone
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
 from nextscale.complexity import count_flops, parameters
@@ -163,7 +163,7 @@ def measure(
 
 def kinds(config: TrainConfig) -> list[Kind]:
     """What is measured, one after the other: the networks may be large."""
-    precisions = config.precision or (PRECISIONS if has_bfloat16() else PRECISIONS[:1])
+    precisions = config.precision or tuple(filter(made_for, PRECISIONS))
     return [
         Kind(
             stage,

@@ -2,9 +2,9 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.measuring import add_benchmark_arguments, conclude, measured
+from nextscale.cli.measuring import add_benchmark_arguments, conclude, measured, tell_left_out
 from nextscale.cli.options import Parser
-from nextscale.config.benchmark import SampleConfig
+from nextscale.config.benchmark import MODES, SampleConfig
 
 
 def add_arguments(parser: Parser) -> None:
@@ -15,6 +15,8 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Measures and tells."""
     config, report = measured(options, SampleConfig, "sampling")
+    if not config.modes:
+        tell_left_out(report, "mode", MODES, "--modes")
     conclude(
         report,
         config.json,

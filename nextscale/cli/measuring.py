@@ -14,7 +14,7 @@ from nextscale.cli.inference import (
     progress,
     usable_device,
 )
-from nextscale.cli.options import Parser, add_config, add_dataclass, from_options
+from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.errors import UsageError
 from nextscale.tables import table
 
@@ -38,6 +38,18 @@ def measured(options: Namespace, kind: type[T], name: str) -> tuple[T, dict[str,
     device = torch.device(usable_device(options.device))
     with progress("measuring", benchmark.runs(config), "runs") as advance:
         return config, benchmark.measure(config, device, advance)
+
+
+def tell_left_out(
+    report: Mapping[str, Any], column: str, known: Sequence[str], option: str
+) -> None:
+    """Tells what no row holds, because the device has no instructions for it."""
+    missing = [value for value in known if all(row[column] != value for row in report["rows"])]
+    if missing:
+        tell(
+            f"{', '.join(missing)} is left out: this device has no instructions for it and would "
+            f"emulate it slowly; {option} {' '.join(known)} measures it all the same"
+        )
 
 
 def check_report(file: str) -> None:

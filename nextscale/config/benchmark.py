@@ -49,7 +49,8 @@ class SampleConfig:
     Attributes:
         model: as `nextscale sample` takes it.
         random_weights: of the model's shape instead of its own; what takes time is the same.
-        modes: ways of drawing: exact, compiled (torch.compile), int8 (compiled too).
+        modes: ways of drawing: exact, compiled (torch.compile), int8 (compiled too); without it
+            those that the device has instructions for.
         batch: images drawn at once.
         repeats: measurements of each row; their median is told.
         memory: also measure peak memory, each row in a process of its own.
@@ -58,7 +59,7 @@ class SampleConfig:
 
     model: str = "fashion-mnist"
     random_weights: bool = False
-    modes: tuple[str, ...] = MODES
+    modes: tuple[str, ...] = ()
     batch: tuple[int, ...] = (1, 8)
     repeats: int = 5
     memory: bool = True
@@ -67,7 +68,8 @@ class SampleConfig:
     def __post_init__(self) -> None:
         check_range(self, "repeats", 1)
         check_batch(self.batch)
-        check_choices("modes", self.modes, MODES)
+        if self.modes:
+            check_choices("modes", self.modes, MODES)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedType
 
-from nextscale.acceleration import has_bfloat16, keep_freed_memory
+from nextscale.acceleration import keep_freed_memory, made_for
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
 
@@ -18,7 +18,7 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     keep_freed_memory()
     precision = config.precision
     if precision == "auto":
-        precision = "bf16" if has_bfloat16() else "no"
+        precision = "bf16" if made_for("bfloat16") else "no"
     accelerator = Accelerator(
         mixed_precision=precision,
         cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet

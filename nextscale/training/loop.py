@@ -19,7 +19,7 @@ from torch.distributed.checkpoint import state_dict as distributed
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
-from nextscale.acceleration import can_compile, has_bfloat16
+from nextscale.acceleration import can_compile, made_for
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
@@ -103,7 +103,7 @@ class Run:
                 "no C++ compiler or no headers of Python are found: training goes on uncompiled, "
                 "which is slower"
             )
-        if accelerator.mixed_precision == "bf16" and not has_bfloat16():
+        if accelerator.mixed_precision == "bf16" and not made_for("bfloat16"):
             self.stage.notes.append(
                 "this device has no instructions for bf16 and emulates it, which may be a hundred "
                 "times slower; precision auto takes what the device is made for"

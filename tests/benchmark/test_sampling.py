@@ -8,7 +8,7 @@ from nextscale.acceleration import can_compile
 from nextscale.benchmark import sampling
 from nextscale.benchmark.sampling import open_pipeline
 from nextscale.complexity import drawing_flops
-from nextscale.config.benchmark import SampleConfig
+from nextscale.config.benchmark import MODES, SampleConfig
 
 CPU = torch.device("cpu")
 compiles = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
@@ -31,7 +31,7 @@ def test_report() -> None:
 
 @compiles
 def test_modes_are_what_they_say() -> None:
-    config = SampleConfig(batch=(3,), repeats=1, memory=False)
+    config = SampleConfig(modes=MODES, batch=(3,), repeats=1, memory=False)
     exact, compiled, int8 = sampling.measure(config, CPU, lambda _: None)["rows"]
     assert [row["mode"] for row in (exact, compiled, int8)] == ["exact", "compiled", "int8"]
     assert "token_agreement" not in exact

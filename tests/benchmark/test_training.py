@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nextscale import checkpoint
-from nextscale.acceleration import has_bfloat16
+from nextscale.acceleration import made_for
 from nextscale.benchmark import estimate, training
 from nextscale.benchmark.training import Kind, open_step
 from nextscale.complexity import parameters, transformer_flops
@@ -43,7 +43,7 @@ def test_gradients_do_not_depend_on_checkpointing() -> None:
 def test_what_the_device_is_made_for_is_measured(
     has: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "has_bfloat16", lambda: has)
+    monkeypatch.setattr(training, "made_for", lambda precision: has or precision == "float32")
     kinds = training.kinds(TrainConfig(stages=("transformer",)))
     assert [kind.precision for kind in kinds] == ["float32", "bfloat16"][: 1 + has]
     asked = training.kinds(TrainConfig(stages=("transformer",), precision=("bfloat16",)))
@@ -51,7 +51,7 @@ def test_what_the_device_is_made_for_is_measured(
 
 
 def test_report_is_near_its_estimate() -> None:
-    precision = "bfloat16" if has_bfloat16() else "float32"
+    precision = "bfloat16" if made_for("bfloat16") else "float32"
     config = TrainConfig(precision=(precision,), batch=(48,), repeats=1)
     told = []
     rows = training.measure(config, CPU, told.append)["rows"]

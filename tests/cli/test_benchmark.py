@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from nextscale.benchmark import sampling, training
 from nextscale.cli.main import main
+from nextscale.config.benchmark import SampleConfig
 
 
 def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +41,21 @@ def test_train(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", "methods", "--depth", "1", "--repeats", "1"]) == 0
     assert "| next-token | 256 (25.6x) |" in capsys.readouterr().out
+
+
+def test_what_a_device_emulates_is_left_out(
+    saved: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (sampling, training):
+        monkeypatch.setattr(module, "made_for", lambda precision: precision == "float32")
+    words = ["--model", saved, "--batch", "1", "--repeats", "1", "--no-memory"]
+    assert main(["benchmark", "train", *words]) == 0
+    told = capsys.readouterr()
+    assert "bfloat16 is left out" in told.err
+    assert "--precision float32 bfloat16 measures it" in told.err
+    assert "bfloat16" not in told.out
+    assert sampling.modes(SampleConfig()) == ("exact", "compiled")
+    assert sampling.modes(SampleConfig(modes=("int8",))) == ("int8",)
 
 
 def test_estimate(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
