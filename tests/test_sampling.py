@@ -309,7 +309,7 @@ def test_greedy_next_tokens_are_the_likeliest_of_the_full_pass(next_token, guida
         guided = labelled + strength[:, None] * (labelled - none)
         again = flat.decode([state.tokens])
     assert torch.equal(state.tokens.flatten(1), guided.argmax(-1))
-    torch.testing.assert_close(state.image(), again, rtol=0, atol=1e-6)
+    torch.testing.assert_close(state.image(), again, rtol=0, atol=1e-5)
 
 
 def test_next_tokens_depend_on_their_seed_alone(next_token):

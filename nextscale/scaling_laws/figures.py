@@ -13,6 +13,7 @@ from nextscale.scaling_laws.fit import Law
 
 mpl.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind tell apart
 GREYS = (0.8, 0.1)  # of the curves, from the smallest model to the largest
@@ -62,16 +63,25 @@ def draw_scales(report: dict[str, Any], ladder: Sequence[Curve], file: Path) -> 
         for k, column in enumerate(values.T):
             shade = str(np.linspace(*GREYS, values.shape[1])[k])
             axis.plot(sizes, column, "o-", color=shade, label=f"scale {k + 1}")
-        axis.set(xscale="log", yscale="log", title=words, xlabel="weights in the blocks, N")
+        logarithmic(axis, words)
+        axis.set_xlabel("weights in the blocks, N")
     axes[1].legend(fontsize="x-small")
     write(figure, file)
 
 
 def describe(axis: Any, title: str, exponent: str, correlation: float) -> None:
     """Makes an axis logarithmic and tells its law in the corner below."""
-    axis.set(xscale="log", yscale="log", title=title)
+    logarithmic(axis, title)
     told = f"{exponent}\ncorrelation {correlation:.4f}"
     axis.text(0.05, 0.05, told, transform=axis.transAxes)
+
+
+def logarithmic(axis: Any, title: str) -> None:
+    """Makes both directions logarithmic; losses span less than a decade and have plain ticks."""
+    axis.set(xscale="log", yscale="log", title=title)
+    axis.yaxis.set_major_locator(MaxNLocator(6))
+    axis.yaxis.set_major_formatter("{x:.3g}")
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def write(figure: Any, file: Path) -> None:

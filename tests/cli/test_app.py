@@ -20,7 +20,10 @@ def test_it_serves_and_stops(saved, end) -> None:
         told = next(line for line in process.stderr if "the page is at" in line)
         assert urlopen(re.search(r"http://127\.0\.0\.1:\d+", told)[0]).status == 200
         process.send_signal(end)
-        assert process.wait(20) == 0
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()  # a page that did not stop would be waited for without end
 
 
 def test_refusals(saved, refused) -> None:
