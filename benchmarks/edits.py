@@ -71,9 +71,9 @@ class Editing:
 
 
 def by_model(pipe: Pipeline, candidates: int = 1, hide: bool = True, **keeping: Any) -> Method:
-    """Fills by a model without classes or guidance."""
+    """Fills by a model without classes or guidance, from all codes."""
     rule = keeping.pop("rule", "released")
-    sampling = {**vars(pipe.config.sampling), "cfg": 0.0}
+    sampling = {**vars(pipe.config.sampling), "cfg": 0.0, "top_p": 0.0}
 
     def method(images: Tensor, known: Tensor, seeds: Sequence[int]) -> Tensor:
         before = fill(images, known[:, None]) if hide else images
@@ -225,7 +225,8 @@ def table(editing: Editing) -> None:
         "",
         f"{images['count']:,} test images of Fashion-MNIST with holes, filled without telling the "
         "class, against 10,000 training images; features, perceptual distance and accuracy by the "
-        "bundled classifier. Known pixels are put back before judging, except for `raw FID`; next-"
+        "bundled classifier. Models draw unguided, from all codes. "
+        "Known pixels are put back before judging, except for `raw FID`; next-"
         "scale does not see what is in the hole unless its row says so. The images themselves have "
         f"a FID of {images['fid']:.3f} and {images['class_accuracy']:.1%} accuracy. Made by "
         "`python benchmarks/edits.py run` and `table`.",

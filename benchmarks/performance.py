@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nextscale.files import write_text
+from nextscale.files import read_json, write_text
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 RECORDS = RESULTS / "performance"
@@ -27,11 +27,11 @@ BENCHMARKS = {
         "nextscale benchmark sample --model fashion-mnist --batch 1 25",
     ),
     "quality_exact": (
-        "What int8 costs: 10,000 images of the bundled model, exact",
+        "How well the bundled model draws: 10,000 images, exact",
         "nextscale evaluate fashion-mnist --extractor fashion-mnist --out build/quality_exact",
     ),
     "quality_int8": (
-        "The same images in int8",
+        "The same in int8",
         "nextscale evaluate fashion-mnist --extractor fashion-mnist --no-bounds --precision int8 "
         "--compile --out build/quality_int8",
     ),
@@ -75,7 +75,11 @@ def measure(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "nextscale", *words], check=True, stdout=subprocess.PIPE, text=True
     )
-    told = done.stdout if "|" in done.stdout else f"```text\n{done.stdout}```\n"
+    told = done.stdout
+    if words[0] == "evaluate":  # prints no table of Markdown, and not where it ran
+        report = read_json(RECORDS / f"{name}.json")
+        told = f"```text\n{told}```\n\n{report['processor']}, {report['threads']} threads, "
+        told = f"{told}seed {report['seed']}, {report['date']}\n"
     write_text(RECORDS / f"{name}.md", f"## {title}\n\n`{command}`\n\n{told}")
 
 

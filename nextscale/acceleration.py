@@ -21,6 +21,7 @@ from nextscale.tokenizer.tokenizer import Tokenizer
 # glibc's mallopt (malloc.h): sizes from which memory is mapped afresh, and is given back.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 GRAPHS = 64  # that a process may compile blocks for: models, or scales times kinds of batch
+EMULATED = "this device has no instructions for {} and emulates it, many times slower than float32"
 KEPT = 2**30  # bytes of the largest tensor whose memory is kept
 
 

@@ -160,7 +160,7 @@ def accelerate(pipe: "Pipeline", options: Namespace) -> dict[str, Any]:
     Returns:
         hashes of its weights as loaded, and what was made of them, for reports.
     """
-    from nextscale.acceleration import kernels, made_for
+    from nextscale.acceleration import EMULATED, kernels, made_for
     from nextscale.weights import hash_weights
 
     made = {
@@ -170,10 +170,7 @@ def accelerate(pipe: "Pipeline", options: Namespace) -> dict[str, Any]:
         "compiled": options.compile,
     }
     if not made_for(made["precision"]):
-        tell(
-            f"this device has no instructions for {made['precision']} and emulates it, which takes "
-            "many times as long as float32"
-        )
+        tell(EMULATED.format(made["precision"]))
     if made["precision"] == "int8":
         pipe.quantize()
     if options.compile:

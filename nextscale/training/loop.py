@@ -19,7 +19,7 @@ from torch.distributed.checkpoint import state_dict as distributed
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
-from nextscale.acceleration import can_compile, made_for
+from nextscale.acceleration import EMULATED, can_compile, made_for
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
@@ -104,10 +104,8 @@ class Run:
                 "which is slower"
             )
         if accelerator.mixed_precision == "bf16" and not made_for("bfloat16"):
-            self.stage.notes.append(
-                "this device has no instructions for bf16 and emulates it, which may be a hundred "
-                "times slower; precision auto takes what the device is made for"
-            )
+            advice = "precision auto takes what the device is made for"
+            self.stage.notes.append(f"{EMULATED.format('bf16')}; {advice}")
         optimizer = AdamW(
             self.stage.parameter_groups(), lr=config.learning_rate, betas=config.betas, fused=True
         )

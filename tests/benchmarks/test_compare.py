@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import compare
 import contenders
@@ -94,6 +95,27 @@ def test_the_rate_of_lowest_loss_is_taken_by_all_of_a_kind(tmp_path: Path) -> No
     comparison = trainings.Comparison(records=str(tmp_path))
     comparison.keep("rate_var", {"losses": {"0.0003": 3.0, "0.001": 2.5, "0.003": 2.7}})
     assert trainings.tuned_rate(comparison, "var_adaln") == 1e-3
+
+
+def test_diffusion_gets_the_arithmetic_of_its_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flops, asked = {contenders.EQUAL_COST: 30.0, "dit": 10.0}, []
+
+    def pretend(comparison: trainings.Comparison, name: str, seed: int, **options: Any) -> Path:
+        asked.append((name, options))
+        out = tmp_path / name
+        out.mkdir(exist_ok=True)
+        start = {"event": "start", "training_flops_per_image": flops[name]}
+        (out / "log.jsonl").write_text(json.dumps(start) + "\n")
+        return out
+
+    monkeypatch.setattr(trainings, "trained", pretend)
+    comparison = trainings.Comparison(records=str(tmp_path / "records"))
+    comparison.keep("rate_dit", {"losses": {"0.001": 1.0}})
+    assert trainings.full_training(comparison, "dit", 0) == tmp_path / "dit"
+    assert [name for name, _ in asked] == [contenders.EQUAL_COST, "dit", "dit"]
+    assert asked[-1][1]["epochs"] == 3 * 5  # of the recipe
 
 
 def test_table_and_figures(tmp_path: Path) -> None:

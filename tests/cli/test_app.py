@@ -17,10 +17,10 @@ pytest.importorskip("gradio")
 def test_it_serves_and_stops(saved, end) -> None:
     command = [sys.executable, "-m", "nextscale", "app", saved, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        told = next(line for line in process.stderr if "the page is at" in line)
-        assert urlopen(re.search(r"http://127\.0\.0\.1:\d+", told)[0]).status == 200
-        process.send_signal(end)
         try:
+            told = next(line for line in process.stderr if "the page is at" in line)
+            assert urlopen(re.search(r"http://127\.0\.0\.1:\d+", told)[0]).status == 200
+            process.send_signal(end)
             assert process.wait(20) == 0
         finally:
             process.kill()  # a page that did not stop would be waited for without end
