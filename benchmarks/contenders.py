@@ -36,12 +36,12 @@ TRAININGS = {
     SINGLE: Training("tokenizer"),
     "ar": Training("ar", SINGLE, seeds=(0, 1)),
     "var": Training("var", PYRAMID, seeds=(0, 1)),
-    "var_adaln": Training("var", PYRAMID, rate_of="var"),
-    "var_normalized": Training("var", PYRAMID, rate_of="var"),
-    "ar_full": Training("ar", SINGLE, rate_of="ar"),
+    "var_adaln": Training("var", PYRAMID),
+    "var_normalized": Training("var", PYRAMID),
+    "ar_full": Training("ar", SINGLE),
     "dit": Training("diffusion", PYRAMID),
     "dit_small": Training("diffusion", PYRAMID, rate_of="dit"),
-    "var_large": Training("var", PYRAMID, rate_of="var"),
+    "var_large": Training("var", PYRAMID, rate_of="var_normalized"),
 }
 EQUAL_COST = "var_adaln"  # whose training arithmetic the diffusion peers are given
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from nextscale.files import read_json, write_text
 
-RESULTS = Path(__file__).parents[1] / "docs/results"
+REPOSITORY = Path(__file__).parents[1]
+RESULTS = REPOSITORY / "docs/results"
 RECORDS = RESULTS / "performance"
 
 # Name: (what it shows, command).
@@ -21,6 +22,10 @@ BENCHMARKS = {
     "sample_d16": (
         "Drawing at 256 pixels: the shape of the released d16, guided",
         "nextscale benchmark sample --model var-d16 --random-weights --batch 1 8 --repeats 3",
+    ),
+    "steps": (
+        "What each step brought: d16 at 256 pixels, fp32, each in its own process, in turn",
+        "python benchmarks/steps.py",
     ),
     "sample_fashion_mnist": (
         "Drawing with the bundled model",
@@ -61,6 +66,11 @@ BENCHMARKS = {
         "nextscale benchmark train --model var-d16 --stages transformer --batch 2 --repeats 3 "
         "--activation-checkpointing 1",
     ),
+    "train_d16_half_checkpointed": (
+        "The same with activation checkpointing of half of the blocks",
+        "nextscale benchmark train --model var-d16 --stages transformer --batch 2 --repeats 3 "
+        "--activation-checkpointing 0.5",
+    ),
     "estimate_d16": (
         "What was estimated before",
         "nextscale estimate --model var-d16 --tasks sample transformer --batch 1 2 8 --rate 190",
@@ -71,9 +81,14 @@ BENCHMARKS = {
 def measure(name: str) -> None:
     """Runs a benchmark and records what it printed."""
     title, command = BENCHMARKS[name]
-    words = [*shlex.split(command)[1:], "--json", str(RECORDS / f"{name}.json")]
+    program, *words = shlex.split(command)
+    module = ["-m", program] if program == "nextscale" else []
     done = subprocess.run(
-        [sys.executable, "-m", "nextscale", *words], check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, *module, *words, "--json", str(RECORDS / f"{name}.json")],
+        check=True,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     told = done.stdout
     if words[0] == "evaluate":  # prints no table of Markdown, and not where it ran

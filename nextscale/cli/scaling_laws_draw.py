@@ -11,7 +11,8 @@ from nextscale.cli.inference import (
     given_sampling,
     load_model,
 )
-from nextscale.cli.options import Parser, add_config, tell
+from nextscale.cli.options import Parser, add_config
+from nextscale.errors import UsageError
 
 SIZES, STAGES = 3, 3  # of the sheet, as in the paper
 
@@ -31,21 +32,26 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Draws the sheet: models grow downwards, training to the right."""
     sampling, output = given_sampling(options), Output(options.out)
-    from nextscale.pictures import grid
-    from nextscale.scaling_laws.curves import read_ladder, run_folders
+    from nextscale.scaling_laws.curves import read_ladder
+    from nextscale.scaling_laws.figures import draw_sheet
 
     ladder, *_ = read_ladder(options.runs)
-    folders = {folder.name: folder for folder in run_folders(options.runs)}
-    rows = []
-    for curve in spread(ladder, SIZES):
-        places = stages(folders[curve.name])
-        tell(f"{curve.name}: {', '.join(place.name for place in places)}")
-        pipes = [load_model(str(place), options.device) for place in places]
-        rows.append(
-            [pipe.sample(options.label, seed=options.seed, **sampling)[0] for pipe in pipes]
-        )
-    output.picture("size_and_training.png", grid(rows))
-    print(f"{len(rows)} models at {len(rows[0])} stages; see {output.directory}")
+    chosen = spread(ladder, SIZES)
+    places = [stages(curve.folder) for curve in chosen]
+    rows = [
+        [
+            load_model(str(place), options.device).sample(
+                options.label, seed=options.seed, **sampling
+            )[0]
+            for place in row
+        ]
+        for row in places
+    ]
+    sizes = [f"N = {curve.parameters:,}" for curve in chosen]
+    steps = [int(place.name.removeprefix("step-")) for place in places[0]]
+    shares = [f"{step / chosen[0].steps:.0%} of the training" for step in steps]
+    output.write("size_and_training.png", lambda file: draw_sheet(rows, sizes, shares, file))
+    print(f"{len(rows)} models at {len(shares)} stages; see {output.directory}")
     return 0
 
 
@@ -56,5 +62,15 @@ def spread(items: list, count: int) -> list:
 
 
 def stages(folder: Path) -> list[Path]:
-    """Checkpoints of a run, its first and last among them, evenly spread."""
-    return spread(sorted((folder / "checkpoints").glob("step-*")), STAGES)
+    """Checkpoints of a run, its first and last among them, evenly spread.
+
+    Raises:
+        UsageError: if it kept too few of them.
+    """
+    saved = sorted((folder / "checkpoints").glob("step-*"))
+    if len(saved) < STAGES:
+        raise UsageError(
+            f"{folder} has {len(saved)} checkpoints, {STAGES} are needed; train it with a larger "
+            "--training.keep and a smaller --training.save-every"
+        )
+    return spread(saved, STAGES)

@@ -1,7 +1,5 @@
 """`nextscale scaling-laws fit`: power laws of finished runs, a page and figures of them."""
 
-from pathlib import Path
-
 from jsonargparse import Namespace
 
 from nextscale.cli.inference import Output
@@ -21,7 +19,7 @@ def run(options: Namespace) -> int:
     """Fits laws and writes what they tell."""
     config, output = from_options(FitConfig, options), Output(options.out)
     from nextscale.scaling_laws.curves import read_ladder
-    from nextscale.scaling_laws.figures import draw_frontier, draw_laws, draw_scales
+    from nextscale.scaling_laws.figures import draw_frontier, draw_laws, draw_scales, draw_shares
     from nextscale.scaling_laws.page import page
     from nextscale.scaling_laws.report import analyse
 
@@ -30,9 +28,10 @@ def run(options: Namespace) -> int:
     words = page(report, left_out)
     output.table("fit.json", {**report, "left_out": left_out})
     output.write("fit.md", lambda file: file.write(words.encode()))
-    folder = Path(config.out)
-    draw_laws(report, folder / "laws.png")
-    draw_frontier(ladder, report, folder / "frontier.png")
-    draw_scales(report, ladder, folder / "scales.png")
+    output.write("laws.png", lambda file: draw_laws(report, file))
+    output.write("frontier.png", lambda file: draw_frontier(ladder, report, file))
+    output.write("scales.png", lambda file: draw_scales(report, ladder, file))
+    if shares:
+        output.write("shares.png", lambda file: draw_shares(ladder, shares, file))
     print(words)
     return 0

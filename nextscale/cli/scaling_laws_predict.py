@@ -2,7 +2,7 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser, add_config, add_dataclass, from_options
+from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.config.scaling import PredictConfig
 from nextscale.errors import UsageError
 
@@ -25,7 +25,7 @@ def run(options: Namespace) -> int:
 
     check_report(options.json)
     report = read_json(options.fit)
-    if "laws" not in report:
+    if not {"laws", "models", "cost"} <= report.keys():
         raise UsageError(
             f"{options.fit} holds no fit; `nextscale scaling-laws fit` writes fit.json"
         )
@@ -36,7 +36,11 @@ def run(options: Namespace) -> int:
     for quantity, words in QUANTITIES.items():
         guess = found[quantity]
         between = f"{guess['low']:.4f} to {guess['high']:.4f}"
-        print(f"{words}: {guess['predicted']:.4f} ({config.confidence:.0%}: {between})")
+        floored = guess.get("with_a_floor")
+        other = "" if floored is None else f"; with a floor {floored:.4f}"
+        print(f"{words}: {guess['predicted']:.4f} ({config.confidence:.0%}: {between}{other})")
+        if guess["doubt"]:
+            tell(f"{words}: {guess['doubt']}")
     hours = f", {found['hours']:,.1f} hours at {config.rate:,.0f} GFLOP/s" if config.rate else ""
     print(f"training: {found['flops']:.3g} FLOP{hours}")
     return 0

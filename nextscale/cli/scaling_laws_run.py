@@ -21,9 +21,11 @@ def run(options: Namespace) -> int:
     from nextscale.scaling_laws.ladder import climb
 
     missing = climb(config, tell)
-    for name, why in missing.items():
-        tell(f"{name}: {why}")
-    if any("ended" in why for why in missing.values()):
-        raise UsageError("some trainings failed; run this again to go on with them")
-    print(f"{len(config.runs()) - len(missing)} of {len(config.runs())} runs are in {config.out}")
+    if missing.failed:
+        told = "; ".join(f"{name} ended with code {code}" for name, code in missing.failed.items())
+        raise UsageError(f"trainings failed: {told}; run this again to go on with them")
+    for name in missing.taken:
+        tell(f"{name}: another process trains it")
+    runs = len(config.runs())
+    print(f"{runs - len(missing.taken)} of {runs} runs are in {config.out}")
     return 0

@@ -50,6 +50,7 @@ class LadderConfig:
     training: VarTraining = field(default_factory=VarTraining)
 
     def __post_init__(self) -> None:
+        check_range(self, "width_step head rate_width", 1)
         for depth in (*self.depths, *self.sweep_depths, self.share_depth):
             if depth < 1 or depth * self.width_step % self.head:
                 raise UsageError(
@@ -61,6 +62,11 @@ class LadderConfig:
             raise UsageError(f"sweep_factors are {self.sweep_factors}; they must be above 0")
         if not all(0 < share < 1 for share in self.shares):
             raise UsageError(f"shares are {self.shares}; each must be above 0 and below 1")
+        if self.sweep_depths and self.sweep_epochs >= self.training.epochs:
+            raise UsageError(
+                f"sweep_epochs is {self.sweep_epochs:g}; it must be below training.epochs, "
+                f"{self.training.epochs:g}: sweeps are the shorter runs"
+            )
         usual = VarTraining()
         for name in GIVEN_BY_LADDER:
             if attrgetter(name)(self.training) != attrgetter(name)(usual):
@@ -127,7 +133,8 @@ class PredictConfig:
     Attributes:
         params: N, weights in the blocks of the model to be predicted.
         rate: GFLOP/s of the machine, for hours; 0 leaves them out.
-        reach: how many times larger than the largest fitted model N may be.
+        reach: how many times larger than the largest fitted model, or smaller than the smallest, N
+            may be.
         confidence: of the interval.
     """
 

@@ -1,6 +1,7 @@
 """What finished runs tell: test loss and token error against images and arithmetic."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,28 +23,30 @@ QUANTITIES = {  # L and Err of the paper, over all tokens and over those of the 
 Values = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
     """One run.
 
     Attributes:
-        name: of its directory.
+        folder: of the run.
         depth, width: of the model.
         parameters: N, weights in the blocks.
         share: of the training images that it saw.
-        tokens: that it learnt, as an identity: tokenizer and test images.
+        tokens: that it learnt, as an identity: tokenizer, test images and what their codes are.
+        steps: of the training.
         images: seen at each validation, (T,).
         flops: of training until then, (T,).
         scale_loss, scale_error: in nats and from 0 to 1, (T, K).
         loss, error: means over all tokens, (T,).
     """
 
-    name: str
+    folder: Path
     depth: int
     width: int
     parameters: int
     share: float
     tokens: str
+    steps: int
     images: Values
     flops: Values
     scale_loss: Values
@@ -61,6 +64,11 @@ class Curve:
         }[quantity]
 
     @property
+    def name(self) -> str:
+        """Of its directory."""
+        return self.folder.name
+
+    @property
     def overfit(self) -> float:
         """How much higher the last test loss is than the lowest, as a share of it."""
         return float(self.loss[-1] / self.loss.min() - 1)
@@ -73,7 +81,8 @@ def read_ladder(
 
     Returns:
         the ladder, models that saw all images as often, by size; those that saw a share of them;
-        the sweeps, whose trainings were shorter; why others are left out, by name.
+        the sweeps, whose trainings were shorter and whose names tell it; why others are left out,
+        by their directories.
 
     Raises:
         UsageError: if there are no runs, too few sizes, or different tokens.
@@ -83,7 +92,7 @@ def read_ladder(
         try:
             found.append(read_curve(folder))
         except UsageError as error:
-            left_out[folder.name] = str(error)
+            left_out[str(folder)] = str(error)
     kinds = sorted({curve.tokens for curve in found})
     if len(kinds) > 1:
         names = {curve.tokens: curve.name for curve in found}
@@ -91,21 +100,29 @@ def read_ladder(
             f"{names[kinds[0]]} and {names[kinds[1]]} learnt different tokens ({kinds[0]}; "
             f"{kinds[1]}); their losses cannot be compared"
         )
-    whole = [curve for curve in found if curve.share == 1]
-    most = max((curve.images[-1] for curve in whole), default=0)
-    ladder = sorted((c for c in whole if c.images[-1] == most), key=lambda c: c.parameters)
-    if len({curve.parameters for curve in ladder}) < LEAST:
-        why = "".join(f"; {name}: {reason}" for name, reason in left_out.items())
+    sweeps = [curve for curve in found if curve.name.startswith("sweep-")]
+    others = [curve for curve in found if curve not in sweeps]
+    whole = [curve for curve in others if curve.share == 1]
+    seen = Counter(curve.images[-1] for curve in whole)
+    usual = max(seen, key=lambda images: (seen[images], images), default=0)
+    ladder = sorted((c for c in whole if c.images[-1] == usual), key=lambda c: c.parameters)
+    for curve in whole:
+        if curve not in ladder:
+            reason = f"it saw {curve.images[-1]:,.0f} images, most others {usual:,.0f}"
+            left_out[str(curve.folder)] = reason
+    sizes = {curve.parameters for curve in ladder}
+    if len(sizes) < LEAST:
+        why = "".join(f"; {folder}: {reason}" for folder, reason in left_out.items())
         raise UsageError(
-            f"{len(ladder)} finished sizes are found, at least {LEAST} are needed for a law{why}"
+            f"{len(sizes)} finished sizes are found, at least {LEAST} are needed for a law{why}"
         )
-    shares = sorted((c for c in found if c.share < 1), key=lambda c: c.share)
-    return ladder, shares, [c for c in whole if c.images[-1] != most], left_out
+    shares = sorted((c for c in others if c.share < 1), key=lambda c: c.share)
+    return ladder, shares, sweeps, left_out
 
 
 def run_folders(places: Sequence[str | Path]) -> list[Path]:
-    """Directories that hold a run, those given and those in them."""
-    found = []
+    """Directories that hold a run, those given and those in them, each once."""
+    found: list[Path] = []
     for place in map(Path, places):
         if not place.is_dir():
             raise UsageError(f"there is no directory {place}; give runs, or directories of them")
@@ -113,7 +130,7 @@ def run_folders(places: Sequence[str | Path]) -> list[Path]:
         found += [folder for folder in inside if (folder / "log.jsonl").is_file()]
     if not found:
         raise UsageError(f"{', '.join(map(str, places))} hold no runs of `nextscale train var`")
-    return found
+    return list({folder.resolve(): folder for folder in found}.values())
 
 
 def read_curve(folder: Path) -> Curve:
@@ -121,11 +138,22 @@ def read_curve(folder: Path) -> Curve:
     config = read_json(folder / "config.json")
     if config.get("command") != "train var":
         raise UsageError("it is no run of `nextscale train var`")
-    entries = read_log(folder / "log.jsonl")
+    try:
+        return curve_of(folder, config, read_log(folder / "log.jsonl"))
+    except UsageError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"its files are not those of a run ({reason})") from error
+
+
+def curve_of(folder: Path, config: dict[str, Any], entries: list[dict[str, Any]]) -> Curve:
+    """A run from what its files hold."""
     start = next((entry for entry in entries if entry.get("event") == "start"), None)
     judged = [entry for entry in entries if entry.get("event") == "validation"]
     losses = [entry["loss"] for entry in entries if "loss" in entry]
-    if any(entry.get("event") == "failed" for entry in entries) or not np.isfinite(losses).all():
+    ends = [entry["event"] for entry in entries if entry.get("event") in ("failed", "validation")]
+    if ends[-1:] == ["failed"] or not np.isfinite(losses).all():  # one resumed is no failure
         raise UsageError("it diverged or failed")
     if start is None or not judged or judged[-1]["step"] < start["steps"]:
         raise UsageError("it is unfinished")
@@ -134,13 +162,16 @@ def read_curve(folder: Path) -> Curve:
     images = np.array([entry["step"] * batch for entry in judged], float)
     modulated = 6 if model["adaln"] and not model["shared_adaln"] else 0
     per_block = 4 + round(2 * model["mlp_ratio"]) + modulated  # 18 w² as in the paper
+    last = judged[-1]
+    kind = f"{made['tokenizer_hash'][:12]}, {last['images']} test images"
     return Curve(
-        name=folder.name,
+        folder=folder,
         depth=model["depth"],
         width=model["width"],
         parameters=per_block * model["depth"] * model["width"] ** 2,
         share=config["data"].get("share", 1.0),
-        tokens=f"{made['tokenizer_hash'][:12]}, {judged[-1]['images']} test images",
+        tokens=f"{kind} of {last['unigram_entropy']:.5f} nats, {len(last['scale_loss'])} scales",
+        steps=last["step"],
         images=images,
         flops=images * start["training_flops_per_image"],
         scale_loss=np.array([entry["scale_loss"] for entry in judged]),
@@ -151,11 +182,13 @@ def read_curve(folder: Path) -> Curve:
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log; one that a kill cut off is left out."""
+    """The lines of a log; one that a kill cut off is left out. Raises ValueError if it is none."""
     entries = []
     for line in file.read_text().splitlines():
         try:
             entries.append(json.loads(line))
         except json.JSONDecodeError:
             continue
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("log.jsonl holds lines that are no tables")
     return entries

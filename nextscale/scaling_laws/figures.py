@@ -1,13 +1,12 @@
 """Scaling laws as the paper shows them (VAR Fig. 5, 6): against weights, and against arithmetic."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import matplotlib as mpl
 import numpy as np
+from PIL import Image
 
-from nextscale.files import replacing_file
 from nextscale.scaling_laws.curves import QUANTITIES, Curve
 from nextscale.scaling_laws.fit import Law
 
@@ -16,10 +15,11 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind tell apart
-GREYS = (0.8, 0.1)  # of the curves, from the smallest model to the largest
+GREYS = (0.65, 0.0)  # of the curves, from the smallest model to the largest
+MARKERS = "osD^v<>PX*"  # beside greys, for curves that lie close
 
 
-def draw_laws(report: dict[str, Any], file: Path) -> None:
+def draw_laws(report: dict[str, Any], file: IO[bytes]) -> None:
     """Writes each quantity against N, with its law and correlation."""
     sizes = np.array([model["parameters"] for model in report["models"]], float)
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharex=True, layout="constrained")
@@ -29,30 +29,33 @@ def draw_laws(report: dict[str, Any], file: Path) -> None:
         law = Law(entry["alpha"], entry["log_beta"])
         axis.plot(sizes, law(sizes), color=ORANGE, linestyle="--")
         axis.plot(sizes, values, "o", color=BLUE)
-        describe(axis, words, f"α = {law.alpha:.3f}", entry["correlation"])
+        logarithmic(axis, words)
+        tell(axis, f"α = {law.alpha:.3f}\ncorrelation {entry['correlation']:.4f}")
     for axis in axes[1]:
         axis.set_xlabel("weights in the blocks, N")
     write(figure, file)
 
 
-def draw_frontier(ladder: Sequence[Curve], report: dict[str, Any], file: Path) -> None:
+def draw_frontier(ladder: Sequence[Curve], report: dict[str, Any], file: IO[bytes]) -> None:
     """Writes each quantity against training arithmetic, with the lowest of all models."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 7), sharex=True, layout="constrained")
     for axis, (quantity, words) in zip(axes.flat, QUANTITIES.items(), strict=True):
-        for shade, curve in zip(np.linspace(*GREYS, len(ladder)), ladder, strict=True):
-            axis.plot(curve.flops, curve.values(quantity), color=str(shade), label=curve.name)
+        for style, curve in zip(styles(len(ladder)), ladder, strict=True):
+            axis.plot(curve.flops, curve.values(quantity), **style, label=curve.name)
+        logarithmic(axis, words)
         entry = report["frontier"][quantity]
-        flops, law = np.array(entry["flops"]), Law(entry["exponent"], entry["log_beta"])
-        axis.plot(flops, entry["values"], ".", color=BLUE, label="lowest")
-        axis.plot(flops, law(flops), color=ORANGE, linestyle="--")
-        describe(axis, words, f"exponent {law.alpha:.3f}", entry["correlation"])
+        if entry is not None:
+            flops, law = np.array(entry["flops"]), Law(entry["exponent"], entry["log_beta"])
+            axis.plot(flops, entry["values"], ".", color=BLUE, label="lowest of all")
+            axis.plot(flops, law(flops), color=ORANGE, linestyle="--", label="its law")
+            tell(axis, f"exponent {law.alpha:.3f}")
     axes[0, 1].legend(fontsize="x-small")
     for axis in axes[1]:
         axis.set_xlabel("training arithmetic, FLOP")
     write(figure, file)
 
 
-def draw_scales(report: dict[str, Any], ladder: Sequence[Curve], file: Path) -> None:
+def draw_scales(report: dict[str, Any], ladder: Sequence[Curve], file: IO[bytes]) -> None:
     """Writes loss and error of every scale against N."""
     sizes = [model["parameters"] for model in report["models"]]
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
@@ -60,20 +63,59 @@ def draw_scales(report: dict[str, Any], ladder: Sequence[Curve], file: Path) -> 
         axes, ("scale_loss", "scale_error"), ("test loss", "token error"), strict=True
     ):
         values = np.stack([getattr(curve, name)[-1] for curve in ladder])  # (n, K)
-        for k, column in enumerate(values.T):
-            shade = str(np.linspace(*GREYS, values.shape[1])[k])
-            axis.plot(sizes, column, "o-", color=shade, label=f"scale {k + 1}")
+        for k, (style, column) in enumerate(zip(styles(values.shape[1]), values.T, strict=True)):
+            axis.plot(sizes, column, **style, label=f"scale {k + 1}")
         logarithmic(axis, words)
         axis.set_xlabel("weights in the blocks, N")
     axes[1].legend(fontsize="x-small")
     write(figure, file)
 
 
-def describe(axis: Any, title: str, exponent: str, correlation: float) -> None:
-    """Makes an axis logarithmic and tells its law in the corner below."""
-    logarithmic(axis, title)
-    told = f"{exponent}\ncorrelation {correlation:.4f}"
-    axis.text(0.05, 0.05, told, transform=axis.transAxes)
+def draw_shares(ladder: Sequence[Curve], shares: Sequence[Curve], file: IO[bytes]) -> None:
+    """Writes test loss against images seen, of runs on shares of the images and on all."""
+    sizes = {curve.parameters for curve in shares}
+    runs = [*shares, *(curve for curve in ladder if curve.parameters in sizes)]
+    figure, axis = plt.subplots(figsize=(5, 4), layout="constrained")
+    for style, curve in zip(styles(len(runs)), runs, strict=True):
+        axis.plot(curve.images, curve.loss, **style, label=f"{curve.share:.0%} of the images")
+    logarithmic(axis, "test loss, all scales")
+    axis.set_xlabel("images seen, repeated ones included")
+    axis.legend(fontsize="small")
+    write(figure, file)
+
+
+def draw_sheet(
+    pictures: Sequence[Sequence[Image.Image]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    file: IO[bytes],
+) -> None:
+    """Writes pictures of one size with names at their rows and above their columns."""
+    size = len(rows), len(columns)
+    inches = 1.6 * size[1] + 0.6, 1.6 * size[0] + 0.3
+    figure, axes = plt.subplots(*size, figsize=inches, squeeze=False, layout="constrained")
+    for i, row in enumerate(pictures):
+        for j, picture in enumerate(row):
+            axes[i, j].imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes[i, j].set(xticks=[], yticks=[])
+        axes[i, 0].set_ylabel(rows[i])
+    for axis, words in zip(axes[0], columns, strict=True):
+        axis.set_title(words, fontsize="medium")
+    write(figure, file)
+
+
+def styles(count: int) -> list[dict[str, Any]]:
+    """How curves are drawn that have an order, so that greys and markers tell them apart."""
+    shades = np.linspace(*GREYS, count)
+    return [
+        {"color": str(shade), "marker": MARKERS[i % len(MARKERS)], "markersize": 4, "linewidth": 1}
+        for i, shade in enumerate(shades)
+    ]
+
+
+def tell(axis: Any, words: str) -> None:
+    """Writes words into the corner below."""
+    axis.text(0.05, 0.05, words, transform=axis.transAxes)
 
 
 def logarithmic(axis: Any, title: str) -> None:
@@ -84,8 +126,7 @@ def logarithmic(axis: Any, title: str) -> None:
     axis.yaxis.set_minor_locator(NullLocator())
 
 
-def write(figure: Any, file: Path) -> None:
-    """Writes a figure whole or not at all."""
-    with replacing_file(file) as beside:
-        figure.savefig(beside, format="png", dpi=120)
+def write(figure: Any, file: IO[bytes]) -> None:
+    """Writes a figure as PNG."""
+    figure.savefig(file, format="png", dpi=120)
     plt.close(figure)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, nnls
 from scipy.stats import t as student
 
 Values = NDArray[np.float64]
@@ -71,12 +71,12 @@ def correlation(sizes: Values, losses: Values) -> float:
 
 def bootstrap(
     sizes: Values, losses: Values, confidence: float, samples: int, seed: int
-) -> dict[str, tuple[float, float]]:
-    """Intervals of α and log β by the bootstrap-t over residuals (Efron and Tibshirani 1993).
+) -> tuple[float, float]:
+    """Interval of α by the bootstrap-t over residuals (Efron and Tibshirani 1993).
 
-    Residuals are enlarged by sqrt(n / (n - 2)) for the two fitted values and drawn with
-    repetition; each drawn slope is measured in its own standard error, so that few models do not
-    make the interval too short.
+    Residuals are drawn with repetition, and each drawn slope is measured in its own standard
+    error, so that few models do not make the interval too short. Three models have a single degree
+    of freedom, too few to draw from: theirs is Student's.
     """
     x, y = np.log(sizes), np.log(losses)
     n, random = len(x), np.random.default_rng(seed)
@@ -92,18 +92,39 @@ def bootstrap(
 
     slope, mean, deviation = line(y)
     if deviation < 1e-12:
-        alpha, log_beta = float(slope), float(mean / slope - x.mean())
-        return {"alpha": (alpha, alpha), "log_beta": (log_beta, log_beta)}
-    rest = (y - mean - slope * centred) * np.sqrt(n / (n - 2))
+        return float(slope), float(slope)
+    if n == 3:
+        half = student.ppf((1 + confidence) / 2, 1) * deviation / np.sqrt(spread)
+        return float(slope - half), float(slope + half)
+    rest = y - mean - slope * centred
     drawn = mean + slope * centred + random.choice(rest, (samples, n))
     slopes, _, deviations = line(drawn)
     kept = deviations > 1e-12
     measured = (slopes - slope)[kept] / deviations[kept]
     low, high = np.quantile(measured, [(1 - confidence) / 2, (1 + confidence) / 2])
-    alphas = sorted((float(slope - high * deviation), float(slope - low * deviation)))
-    # log β is where the line crosses zero: mean + α (x + log β - mean x) = 0, given each end of α
-    betas = sorted(float(mean / alpha - x.mean()) for alpha in alphas)
-    return {"alpha": (alphas[0], alphas[1]), "log_beta": (betas[0], betas[1])}
+    return float(slope - high * deviation), float(slope - low * deviation)
+
+
+def crossing_interval(
+    sizes: Values, losses: Values, confidence: float
+) -> tuple[float, float] | None:
+    """Interval of log β, which is minus log N where the line crosses zero, by Fieller's theorem.
+
+    None if α may be 0: the line may then cross anywhere.
+    """
+    x, y, n = np.log(sizes), np.log(losses), len(sizes)
+    centred, mean = x - x.mean(), y.mean()
+    spread = (centred**2).sum()
+    slope = (y * centred).sum() / spread
+    variance = ((y - mean - slope * centred) ** 2).sum() / (n - 2)
+    allowed = student.ppf((1 + confidence) / 2, n - 2) ** 2 * variance
+    # |mean - α u| at most t times its standard error, of u = log β + mean log N
+    square, half = slope**2 - allowed / spread, slope * mean
+    if square <= 0:
+        return None
+    root = np.sqrt(max(0.0, half**2 - square * (mean**2 - allowed / n)))
+    low, high = (half - root) / square, (half + root) / square
+    return float(low - x.mean()), float(high - x.mean())
 
 
 def prediction_interval(
@@ -130,21 +151,29 @@ def leave_one_out(sizes: Values, losses: Values, floored: bool) -> float:
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
-def curvature(sizes: Values, losses: Values) -> tuple[float, float]:
-    """Second derivative of log L by log N, and its t-value: far from 0 where the law bends."""
+def curvature(sizes: Values, losses: Values) -> tuple[float, float | None]:
+    """Second derivative of log L by log N, and how likely noise alone would bend a line as much.
+
+    The latter is None where three models are all there are, and 1 where nothing is left to explain.
+    """
     x, n = np.log(sizes) - np.log(sizes).mean(), len(sizes)
     design = np.stack([np.ones(n), x, x**2], 1)
     values, *_ = np.linalg.lstsq(design, np.log(losses), rcond=None)
     rest = np.log(losses) - design @ values
     freedom = n - design.shape[1]
+    bend = float(2 * values[2])
     if freedom < 1:
-        return float(2 * values[2]), 0.0
-    variance = (rest**2).sum() / freedom * np.linalg.inv(design.T @ design)[2, 2]
-    return float(2 * values[2]), float(values[2] / np.sqrt(variance)) if variance > 0 else 0.0
+        return bend, None
+    deviation = np.sqrt((rest**2).sum() / freedom * np.linalg.inv(design.T @ design)[2, 2])
+    if abs(values[2]) < 1e-9:
+        return bend, 1.0
+    return bend, float(2 * student.sf(abs(values[2]) / max(deviation, 1e-12), freedom))
 
 
 def envelope(curves: Sequence[tuple[Values, Values]], points: int = 60) -> tuple[Values, Values]:
     """The lowest loss of any run at each amount of arithmetic (the compute frontier).
+
+    Where only one run has been, there is nothing to choose from, and no frontier.
 
     Args:
         curves: of each run, arithmetic and loss, both (T,); between them logarithms are linear.
@@ -153,14 +182,57 @@ def envelope(curves: Sequence[tuple[Values, Values]], points: int = 60) -> tuple
     Returns:
         arithmetic and loss, (n,), where the frontier falls.
     """
-    low = min(flops[0] for flops, _ in curves)
-    high = max(flops[-1] for flops, _ in curves)
+    low = sorted(flops[0] for flops, _ in curves)[1]
+    high = sorted(flops[-1] for flops, _ in curves)[-2]
+    if low >= high:
+        return np.array([]), np.array([])
     at = np.geomspace(low, high, points)
-    lowest = np.full(points, np.inf)
+    lowest, count = np.full(points, np.inf), np.zeros(points)
     for flops, losses in curves:
         inside = (at >= flops[0] * (1 - 1e-9)) & (at <= flops[-1] * (1 + 1e-9))
         found = np.exp(np.interp(np.log(at[inside]), np.log(flops), np.log(losses)))
         lowest[inside] = np.minimum(lowest[inside], found)
+        count += inside
+    lowest[count < 2] = np.inf
     before = np.minimum.accumulate(np.concatenate([[np.inf], lowest[:-1]]))
     falls = np.isfinite(lowest) & (lowest < before)
     return at[falls], lowest[falls]
+
+
+def frontier_exponent(curves: Sequence[tuple[Values, Values]]) -> float | None:
+    """Exponent of the compute frontier; None where runs do not overlap."""
+    flops, lowest = envelope(curves)
+    return fit_law(flops, lowest).alpha if len(flops) >= 2 else None
+
+
+def frontier_interval(
+    curves: Sequence[tuple[Values, Values]], confidence: float
+) -> tuple[float, float] | None:
+    """Interval of `frontier_exponent` by the jackknife over runs; None if it is not known."""
+    runs = range(len(curves))
+    without = [frontier_exponent([curves[j] for j in runs if j != i]) for i in runs]
+    found = np.array([exponent for exponent in without if exponent is not None])
+    whole = frontier_exponent(curves)
+    if whole is None or len(found) < len(curves):
+        return None
+    n = len(found)
+    error = np.sqrt((n - 1) / n * ((found - found.mean()) ** 2).sum())
+    half = float(student.ppf((1 + confidence) / 2, n - 1) * error)
+    return whole - half, whole + half
+
+
+def fit_cost(sizes: Values, flops: Values) -> Values:
+    """What a N + b N^(2/3) + c N^(1/3), none of them negative, comes nearest to the arithmetic.
+
+    Where depth and width grow together, blocks take arithmetic as N, attention as depth times width
+    and maps to and from tokens as width.
+
+    Returns:
+        a, b, c, by least squares of the relative error.
+    """
+    return nnls(cost_terms(sizes) / flops[:, None], np.ones(len(sizes)))[0]
+
+
+def cost_terms(sizes: Values) -> Values:
+    """What `fit_cost` adds up, (n, 3)."""
+    return np.stack([sizes, sizes ** (2 / 3), sizes ** (1 / 3)], 1)

@@ -3,10 +3,11 @@
 Any number of ladders may work on one directory: a lock tells which run is taken.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,24 @@ from nextscale.config.run import VarTraining
 from nextscale.config.scaling import LadderConfig
 from nextscale.errors import UsageError
 from nextscale.files import write_text
+from nextscale.training.state import RunDirectory
 
 Train = Callable[[list[str]], int]
+# Exit codes of a training that was told to stop, and has saved.
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+
+
+@dataclass
+class Missing:
+    """Runs that are not finished.
+
+    Attributes:
+        taken: by another process.
+        failed: with the exit codes of their trainings, by name.
+    """
+
+    taken: list[str] = field(default_factory=list)
+    failed: dict[str, int] = field(default_factory=dict)
 
 
 def run_to_its_end(command: list[str]) -> int:
@@ -33,7 +50,7 @@ def run_to_its_end(command: list[str]) -> int:
 
 def climb(
     config: LadderConfig, tell: Callable[[str], None], train: Train = run_to_its_end
-) -> dict[str, str]:
+) -> Missing:
     """Trains every run that is neither finished nor taken by another process.
 
     Args:
@@ -41,18 +58,18 @@ def climb(
         tell: of every run that begins.
         train: runs a command and gives its exit code.
 
-    Returns:
-        runs that are not finished and why, by name.
-
     Raises:
-        UsageError: if a training cannot start, as the others would not.
-        KeyboardInterrupt: if a run was stopped by a signal; it has saved.
+        UsageError: if a run there has another configuration, or a training cannot start, as the
+            others would not.
+        KeyboardInterrupt: if a run was told to stop; it has saved.
     """
-    folder, missing = Path(config.out), {}
+    folder, missing = Path(config.out), Missing()
     folder.mkdir(parents=True, exist_ok=True)
     for name, training in config.runs().items():
         place = folder / name
+        given = placed(training, place, folder)
         if finished(place):
+            check_asked(given)
             continue
         lock = FileLock(folder / f"{name}.lock")
         try:
@@ -60,16 +77,16 @@ def climb(
                 if finished(place):
                     continue
                 tell(f"training {name}")
-                code = train(command_of(training, place, folder))
+                code = train(command_of(given))
         except Timeout:
-            missing[name] = "another process trains it"
+            missing.taken.append(name)
             continue
-        if code > 128 or code < 0:
+        if code in STOPPED:
             raise KeyboardInterrupt
         if code and not (place / "log.jsonl").exists():
             raise UsageError(f"{name} could not start and has told why; mend it and run this again")
         if code:
-            missing[name] = f"its training ended with code {code}"
+            missing.failed[name] = code
     return missing
 
 
@@ -78,12 +95,29 @@ def finished(place: Path) -> bool:
     return (place / "final/config.json").is_file()
 
 
-def command_of(training: VarTraining, place: Path, folder: Path) -> list[str]:
-    """The command of a run, whose options are written beside its directory."""
-    given = replace(
-        training, out=str(place), cache=training.cache or str(folder / "tokens"), resume=True
-    )
-    file = folder / f"{place.name}.yaml"
+def placed(training: VarTraining, place: Path, folder: Path) -> VarTraining:
+    """A run's training in its directory, on the tokens that all share."""
+    tokens = training.cache or str(folder / "tokens")
+    return replace(training, out=str(place), cache=tokens, resume=True)
+
+
+def options_file(given: VarTraining) -> Path:
+    """Where the options of a run are written, beside its directory."""
+    return Path(f"{given.out}.yaml")
+
+
+def check_asked(given: VarTraining) -> None:
+    """Raises UsageError if a finished run was asked for with options that compute another one."""
+    file = options_file(given)
+    if file.is_file():
+        asked = yaml.safe_load(file.read_text())
+        run = RunDirectory(Path(given.out), writes=False)
+        run.compare(asked, plain(asdict(given)), resume=True)
+
+
+def command_of(given: VarTraining) -> list[str]:
+    """The command of a run, whose options are written to a file."""
+    file = options_file(given)
     write_text(file, yaml.safe_dump(plain(asdict(given)), sort_keys=False))
     return [sys.executable, "-m", "nextscale", "train", "var", "--config", str(file)]
 

@@ -12,36 +12,46 @@ from nextscale.scaling_laws.fit import (
     Values,
     bootstrap,
     correlation,
+    crossing_interval,
     curvature,
     envelope,
+    fit_cost,
     fit_floored,
     fit_law,
+    frontier_interval,
     leave_one_out,
     residuals,
 )
+
+BENT = 0.01  # probability of as much curvature by noise, below which a law is said to bend
 
 
 def analyse(
     ladder: Sequence[Curve], shares: Sequence[Curve], sweeps: Sequence[Curve], config: FitConfig
 ) -> dict[str, Any]:
-    """Laws of final loss and error, of each scale, of arithmetic and of data.
+    """Laws of final loss and error, of each scale and of arithmetic, and loss against data.
 
     Raises:
-        UsageError: if too few models are left when the largest are held out.
+        UsageError: if too few sizes are left when the largest are held out.
     """
     sizes = np.array([curve.parameters for curve in ladder], float)
-    kept = len(ladder) - config.held_out
-    if config.held_out and kept < LEAST:
+    flops = np.array([curve.flops[-1] for curve in ladder])
+    different = sorted(set(sizes))
+    if config.held_out and len(different) - config.held_out < LEAST:
         raise UsageError(
-            f"held_out is {config.held_out} of {len(ladder)} models; at least {LEAST} must be left"
+            f"held_out is {config.held_out} of {len(different)} sizes; at least {LEAST} must be "
+            "left"
         )
+    kept = int((sizes <= different[-1 - config.held_out]).sum())
     report: dict[str, Any] = {
         "models": [model_entry(curve) for curve in ladder],
         "laws": {},
         "held_out": {},
         "frontier": {},
+        "ends": {},
         "scales": {},
-        "data": [model_entry(curve) for curve in shares],
+        "cost": fit_cost(sizes, flops).tolist(),
+        "data": data_entry(ladder, shares),
         "sweeps": sorted(
             ({"name": curve.name, "loss": float(curve.loss[-1])} for curve in sweeps),
             key=lambda entry: entry["name"],
@@ -61,27 +71,49 @@ def analyse(
                     ladder[kept:], losses[kept:], guesses(sizes, losses, kept), strict=True
                 )
             ]
-        curves = [(curve.flops, curve.values(quantity)) for curve in ladder]
-        flops, lowest = envelope(curves)
-        report["frontier"][quantity] = {
-            "exponent": fit_law(flops, lowest).alpha,
-            "log_beta": fit_law(flops, lowest).log_beta,
-            "correlation": correlation(flops, lowest),
-            "flops": flops.tolist(),
-            "values": lowest.tolist(),
-        }
+        report["frontier"][quantity] = frontier_entry(ladder, quantity, config.confidence)
+        report["ends"][quantity] = fit_law(flops, losses).alpha
     for name in ("scale_loss", "scale_error"):
         values = np.stack([getattr(curve, name)[-1] for curve in ladder])  # (n, K)
-        report["scales"][name] = [
-            {
-                "exponent": fit_law(sizes, column).alpha,
-                "correlation": correlation(sizes, column),
-                "smallest": float(column[0]),
-                "largest": float(column[-1]),
-            }
-            for column in values.T
-        ]
+        report["scales"][name] = [scale_entry(sizes, column) for column in values.T]
     return report
+
+
+def frontier_entry(
+    ladder: Sequence[Curve], quantity: str, confidence: float
+) -> dict[str, Any] | None:
+    """The compute frontier and its law; None where runs do not overlap."""
+    curves = [(curve.flops, curve.values(quantity)) for curve in ladder]
+    flops, lowest = envelope(curves)
+    if len(flops) < LEAST:
+        return None
+    law = fit_law(flops, lowest)
+    return {
+        "exponent": law.alpha,
+        "exponent_interval": frontier_interval(curves, confidence),
+        "log_beta": law.log_beta,
+        "flops": flops.tolist(),
+        "values": lowest.tolist(),
+    }
+
+
+def scale_entry(sizes: Values, values: Values) -> dict[str, Any]:
+    """A scale's law, which there is none of where a value is 0, and its ends."""
+    fitted = bool(values.min() > 0)
+    return {
+        "exponent": fit_law(sizes, values).alpha if fitted else None,
+        "correlation": correlation(sizes, values) if fitted else None,
+        "smallest": float(values[0]),
+        "largest": float(values[-1]),
+    }
+
+
+def data_entry(ladder: Sequence[Curve], shares: Sequence[Curve]) -> list[dict[str, Any]]:
+    """Runs on shares of the images, beside those of the same sizes on all, by size and share."""
+    sizes = {curve.parameters for curve in shares}
+    runs = [*shares, *(curve for curve in ladder if curve.parameters in sizes)]
+    runs.sort(key=lambda curve: (curve.parameters, curve.share))
+    return [model_entry(curve) for curve in runs]
 
 
 def model_entry(curve: Curve) -> dict[str, Any]:
@@ -92,8 +124,10 @@ def model_entry(curve: Curve) -> dict[str, Any]:
         "width": curve.width,
         "parameters": curve.parameters,
         "share": curve.share,
+        "images": float(curve.images[-1]),
         "flops": float(curve.flops[-1]),
         **{quantity: float(curve.values(quantity)[-1]) for quantity in QUANTITIES},
+        "lowest_loss": float(curve.loss.min()),
         "overfit": curve.overfit,
     }
 
@@ -101,18 +135,18 @@ def model_entry(curve: Curve) -> dict[str, Any]:
 def law_entry(sizes: Values, losses: Values, config: FitConfig) -> dict[str, Any]:
     """A law with correlation, intervals, residuals, bend, and whether a floor helps."""
     law = fit_law(sizes, losses)
-    intervals = bootstrap(sizes, losses, config.confidence, config.samples, config.seed)
-    bend, bend_t = curvature(sizes, losses)
+    bend, bend_p = curvature(sizes, losses)
     entry = {
         "alpha": law.alpha,
         "log_beta": law.log_beta,
-        "alpha_interval": intervals["alpha"],
-        "log_beta_interval": intervals["log_beta"],
+        "alpha_interval": bootstrap(sizes, losses, config.confidence, config.samples, config.seed),
+        "log_beta_interval": crossing_interval(sizes, losses, config.confidence),
         "correlation": correlation(sizes, losses),
         "residuals": residuals(law, sizes, losses).tolist(),
         "leave_one_out": leave_one_out(sizes, losses, floored=False),
         "curvature": bend,
-        "curvature_t": bend_t,
+        "curvature_p": bend_p,
+        "bends": direction(bend, bend_p),
     }
     if len(sizes) > LEAST + 1:  # three values are fitted, and one model is left out
         floored = fit_floored(sizes, losses)
@@ -122,6 +156,13 @@ def law_entry(sizes: Values, losses: Values, config: FitConfig) -> dict[str, Any
             "better": "with a floor" if error < entry["leave_one_out"] else "without a floor",
         }
     return entry
+
+
+def direction(bend: float, p: float | None) -> str | None:
+    """`up` or `down` where a law bends, empty where it does not, None where nothing tells."""
+    if p is None:
+        return None
+    return ("up" if bend > 0 else "down") if p < BENT else ""
 
 
 def guesses(sizes: Values, losses: Values, kept: int) -> list[dict[str, float]]:

@@ -93,8 +93,9 @@ def test_records_are_made_of_what_is_asked_for() -> None:
 
 def test_the_rate_of_lowest_loss_is_taken_by_all_of_a_kind(tmp_path: Path) -> None:
     comparison = trainings.Comparison(records=str(tmp_path))
-    comparison.keep("rate_var", {"losses": {"0.0003": 3.0, "0.001": 2.5, "0.003": 2.7}})
-    assert trainings.tuned_rate(comparison, "var_adaln") == 1e-3
+    losses = {"0.0003": 3.0, "0.001": 2.5, "0.003": 2.7}
+    comparison.keep("rate_var_normalized", {"losses": losses})
+    assert trainings.tuned_rate(comparison, "var_large") == 1e-3
 
 
 def test_diffusion_gets_the_arithmetic_of_its_peer(

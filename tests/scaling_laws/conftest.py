@@ -10,6 +10,11 @@ ALPHA, LOG_BETA = -0.1, 2.0
 STEPS, BATCH, SCALES = 40, 8, 3
 
 
+def cost(size: float) -> float:
+    """Arithmetic of training on an image: blocks, attention, maps to and from tokens."""
+    return 6 * size + 400 * size ** (2 / 3) + 9e4 * size ** (1 / 3)
+
+
 def write_run(folder: Path, depth: int, noise: float = 0.0, **changes) -> Path:
     """A run of `nextscale train var` of depth d and width 16 d, as its files tell it."""
     width = 16 * depth
@@ -27,8 +32,8 @@ def write_run(folder: Path, depth: int, noise: float = 0.0, **changes) -> Path:
             "shared_adaln": False,
         },
     }
-    steps = changes.get("steps", STEPS)
-    entries = [{"event": "start", "steps": steps, "training_flops_per_image": 6.0 * size}]
+    steps, scales = changes.get("steps", STEPS), changes.get("scales", SCALES)
+    entries = [{"event": "start", "steps": steps, "training_flops_per_image": cost(size)}]
     for step in (steps // 4, steps // 2, steps):
         loss = final * (steps / step) ** 0.05
         entries.append(
@@ -38,8 +43,9 @@ def write_run(folder: Path, depth: int, noise: float = 0.0, **changes) -> Path:
                 "images": 50,
                 "loss": loss,
                 "accuracy": 1 - loss / 10,
-                "scale_loss": [loss * (1 + k / 10) for k in range(SCALES)],
-                "scale_accuracy": [1 - loss * (1 + k / 10) / 10 for k in range(SCALES)],
+                "unigram_entropy": changes.get("entropy", 5.0),
+                "scale_loss": [loss * (1 + k / 10) for k in range(scales)],
+                "scale_accuracy": [1 - loss * (1 + k / 10) / 10 for k in range(scales)],
             }
         )
     entries = entries[: changes.get("lines", len(entries))] + changes.get("more", [])

@@ -9,10 +9,13 @@ from nextscale.scaling_laws.fit import (
     Law,
     bootstrap,
     correlation,
+    crossing_interval,
     curvature,
     envelope,
     fit_floored,
     fit_law,
+    frontier_exponent,
+    frontier_interval,
     leave_one_out,
     prediction_interval,
     residuals,
@@ -32,18 +35,29 @@ def test_a_law_without_noise_is_found_exactly(alpha: float, log_beta: float) -> 
     assert np.abs(residuals(found, SIZES, law(SIZES))).max() < 1e-9
 
 
-@settings(max_examples=8, deadline=None)
-@given(st.floats(-0.25, -0.03), st.floats(0.002, 0.02), st.integers(0, 10**6))
-def test_intervals_hold_the_truth_as_often_as_they_say(alpha, noise, seed) -> None:
-    law, random = Law(alpha, 1.0), np.random.default_rng(seed)
+@settings(max_examples=12, deadline=None)
+@given(
+    st.integers(3, 8),
+    st.floats(-0.25, -0.03),
+    st.floats(-12.0, 2.0),  # losses of 1 lie within, where the line crosses zero
+    st.floats(0.002, 0.02),
+    st.integers(0, 10**6),
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(
+    models: int, alpha: float, log_beta: float, noise: float, seed: int
+) -> None:
+    law, random, sizes = Law(alpha, log_beta), np.random.default_rng(seed), SIZES[:models]
     held = {"alpha": 0, "log_beta": 0}
     for trial in range(TRIALS):
-        losses = law(SIZES) * np.exp(noise * random.standard_normal(len(SIZES)))
-        found = bootstrap(SIZES, losses, 0.9, samples=400, seed=trial)
-        for name, truth in (("alpha", law.alpha), ("log_beta", law.log_beta)):
+        losses = law(sizes) * np.exp(noise * random.standard_normal(models))
+        found = {
+            "alpha": bootstrap(sizes, losses, 0.9, samples=400, seed=trial),
+            "log_beta": crossing_interval(sizes, losses, 0.9) or (-np.inf, np.inf),
+        }
+        for name, truth in (("alpha", alpha), ("log_beta", log_beta)):
             held[name] += found[name][0] <= truth <= found[name][1]
     for name, count in held.items():
-        assert 0.80 < count / TRIALS <= 0.98, name  # four deviations around 0.9
+        assert 0.78 < count / TRIALS <= 0.99, name  # four deviations around 0.9
 
 
 @settings(max_examples=8, deadline=None)
@@ -68,20 +82,43 @@ def test_a_floor_is_found_and_preferred_only_where_there_is_one() -> None:
     assert found.alpha == pytest.approx(-0.4, rel=1e-2)
     losses = floored(SIZES) * noise
     assert leave_one_out(SIZES, losses, True) < leave_one_out(SIZES, losses, False)
-    bend, t = curvature(SIZES, losses)
+    without = plain(SIZES) * noise
+    assert leave_one_out(SIZES, without, True) > leave_one_out(SIZES, without, False)
+    bend, p = curvature(SIZES, losses)
     assert bend > 0
-    assert t > 3
-    assert abs(curvature(SIZES, plain(SIZES) * noise)[1]) < 3
+    assert p is not None
+    assert p < 1e-3
+    assert (curvature(SIZES, without)[1] or 0) > 0.01
+    assert curvature(SIZES[:3], losses[:3])[1] is None
+
+
+def test_where_the_exponent_may_be_nought_no_crossing_is_told() -> None:
+    losses = np.array([2.0, 2.1, 1.95, 2.05])
+    low, high = bootstrap(SIZES[:4], losses, 0.95, samples=400, seed=0)
+    assert low < 0 < high
+    assert crossing_interval(SIZES[:4], losses, 0.95) is None
+
+
+def test_the_exponent_of_a_known_frontier_is_found() -> None:
+    """Of L = N^-a + D^-b and C = 6 N D the lowest losses fall as C to the power -a b / (a + b)."""
+    a, b = 0.3, 0.2
+    curves = []
+    for size in np.geomspace(1e4, 1e8, 25):
+        data = np.geomspace(1e3, 1e9, 60)
+        curves.append((6 * size * data, size**-a + data**-b))
+    exponent = frontier_exponent(curves)
+    assert exponent == pytest.approx(-a * b / (a + b), rel=0.1)
+    interval = frontier_interval(curves, 0.95)
+    assert interval is not None
+    assert interval[0] < -a * b / (a + b) < interval[1] or abs(interval[1] - interval[0]) < 0.02
+    assert frontier_exponent(curves[:1] + curves[-1:]) is None or len(envelope(curves)[0]) > 20
 
 
 def test_the_frontier_is_the_lowest_of_all_runs() -> None:
     small = (np.array([1.0, 10.0]), np.array([4.0, 2.0]))
     large = (np.array([5.0, 100.0]), np.array([5.0, 1.0]))
     flops, lowest = envelope([small, large], points=21)
-    assert flops[0] == 1
-    assert flops[-1] == pytest.approx(100)
-    assert lowest[0] == 4
-    assert lowest[-1] == pytest.approx(1)
+    assert flops[[0, -1]] == pytest.approx([5, 10])  # where there is a choice
+    assert lowest[-1] == pytest.approx(2)
     assert (np.diff(lowest) < 0).all()
-    at_ten = lowest[np.abs(flops - 10).argmin()]
-    assert at_ten == pytest.approx(2)
+    assert len(envelope([small, (np.array([20.0, 40.0]), np.array([1.0, 0.5]))])[0]) == 0

@@ -1,0 +1,284 @@
+"""What each step of making drawing faster brought, and whether it still draws the same images.
+
+    python benchmarks/steps.py [--seeds 10] [--batch 8] [--json FILE]
+
+takes the steps' commits from the repository's history and lets each draw in a process of its own,
+in turn, so that all meet the same machine: d16 with fresh weights at 256 pixels, guided as the
+released models are.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from nextscale.benchmark.timing import machine
+from nextscale.checkpoint import config_of
+from nextscale.cli.inference import progress
+from nextscale.cli.measuring import check_report, conclude
+from nextscale.complexity import decoder_flops
+from nextscale.errors import UsageError
+from nextscale.scales import areas
+from nextscale.tokenizer.tokenizer import Tokenizer
+
+REPOSITORY = Path(__file__).parents[1]
+MODEL = "var-d16"
+Seconds = dict[str, float]  # an image, by part
+
+
+@dataclass(frozen=True)
+class Step:
+    """A commit and what it changed.
+
+    Attributes:
+        commit: "" is the code beside this file.
+        predicted: what was expected of it.
+    """
+
+    commit: str
+    change: str
+    predicted: str = ""
+
+
+# The issue of memory was found in a profile: clearing fresh pages was a fifth of decoding.
+STEPS = (
+    Step("5d2acb7", "before"),
+    Step("44f2069", "upsampling as four convolutions, channels last", "decoder {upsampling:.0%}"),
+    Step("ff69c2c", "freed memory kept; attention reads its cache in place", "decoder -20%"),
+    Step("", "now"),
+)
+
+# What draws, in a process of its own: answers a line of JSON with a line of JSON.
+DRAWER = """
+import importlib.util, json, sys, time
+import numpy as np, torch
+import nextscale
+from nextscale.checkpoint import config_of
+from nextscale.models.build import build_model
+from nextscale.sampling import generate, last_state
+from nextscale.tokenizer.tokenizer import Tokenizer
+
+if importlib.util.find_spec("nextscale.acceleration"):
+    from nextscale.acceleration import keep_freed_memory
+    keep_freed_memory()
+config = config_of(sys.argv[1])
+torch.manual_seed(0)
+tokenizer, model = Tokenizer(config.tokenizer).eval(), build_model(config.model, config.tokenizer)
+model.eval()
+print(json.dumps({"code": nextscale.__file__}), flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    labels = torch.tensor(asked["seeds"]) % config.model.classes
+    states, tokens = [], []
+    with torch.inference_mode():
+        begin = time.perf_counter()
+        drawn = generate(model, tokenizer, labels, seeds=asked["seeds"], **asked["sampling"])
+        for state in drawn:
+            tokens.append(state.tokens.flatten(1))
+        between = time.perf_counter()
+        image = state.image()
+        end = time.perf_counter()
+    np.savez(asked["file"], tokens=torch.cat(tokens, 1).numpy(), image=image.numpy())
+    took = {"seconds": end - begin, "transformer": between - begin, "decoder": end - between}
+    print(json.dumps(took), flush=True)
+"""
+
+
+class Drawer:
+    """A step's code, waiting in a process of its own."""
+
+    def __init__(self, step: Step, folder: Path) -> None:
+        source = unpack(step.commit, folder) if step.commit else REPOSITORY
+        command = [sys.executable, "-c", DRAWER, MODEL]
+        self.process = subprocess.Popen(
+            command, cwd=source, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        code = Path(self.hear()["code"])
+        if source not in code.parents:
+            raise UsageError(f"{step.change!r} would run {code}, not its own code")
+
+    def draw(self, seeds: Sequence[int], file: Path) -> Seconds:
+        """Draws a batch; gives the seconds of its parts, an image."""
+        assert self.process.stdin is not None
+        sampling = vars(config_of(MODEL).sampling)  # a default that changed is no other drawing
+        asked = {"seeds": list(seeds), "sampling": sampling, "file": str(file)}
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return {part: seconds / len(seeds) for part, seconds in self.hear().items()}
+
+    def hear(self) -> dict[str, Any]:
+        """The next answer."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise UsageError("a step's process ended, and has told why")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def unpack(commit: str, folder: Path) -> Path:
+    """The package as a commit holds it, below `folder`."""
+    done = subprocess.run(
+        ["git", "archive", "--format=tar", commit, "nextscale"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise UsageError(f"commit {commit} is not in this repository's history; clone all of it")
+    target = folder / commit
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(target, filter="data")
+    return target
+
+
+class Steps:
+    """All steps' processes, asked in turn."""
+
+    def __init__(self, folder: Path, opened: ExitStack, advance: Callable[[int], None]) -> None:
+        self.folder, self.advance = folder, advance
+        self.drawers = [Drawer(step, folder) for step in STEPS]
+        for drawer in self.drawers:
+            opened.callback(drawer.close)
+
+    def rounds(self, asked: Sequence[Sequence[int]]) -> list[list[Seconds]]:
+        """Lets every step draw each batch of seeds; gives their seconds by step and batch."""
+        found: list[list[Seconds]] = [[] for _ in STEPS]
+        for seeds in asked:
+            for i, drawer in enumerate(self.drawers):
+                found[i].append(drawer.draw(seeds, self.file(i, seeds[0])))
+                self.advance(1)
+        return found
+
+    def file(self, step: int, seed: int) -> Path:
+        """Where the tokens and images of a batch that begins with `seed` are left."""
+        return self.folder / f"{step}_{seed}.npz"
+
+    def difference(self, step: int, seeds: int) -> dict[str, Any]:
+        """How the images of a step, drawn one by one, differ from the first step's."""
+        flips, distances = [], []
+        for seed in range(seeds):
+            first, other = (np.load(self.file(i, seed)) for i in (0, step))
+            places = np.flatnonzero(first["tokens"] != other["tokens"])
+            if len(places):  # what follows the first one differs because of it
+                at = int(places[0])
+                pair = [int(drawn["tokens"].flat[at]) for drawn in (first, other)]
+                flips.append({"seed": seed, "position": at, "tokens": pair})
+            distances.append(float(np.abs(first["image"] - other["image"]).max()))
+        return {"flips": flips, "largest_difference": max(distances)}
+
+
+def measure(seeds: int, batch: int) -> dict[str, Any]:
+    """The report; its `rows` hold a step each.
+
+    Args:
+        seeds: images drawn one by one, compared and timed.
+        batch: images drawn at once, in three rounds; only timed.
+    """
+    with (
+        TemporaryDirectory() as folder,
+        ExitStack() as opened,
+        progress("measuring", (seeds + 4) * len(STEPS), "drawings") as advance,
+    ):
+        steps = Steps(Path(folder), opened, advance)
+        steps.rounds([[0]])  # warms up
+        batches = steps.rounds([range(batch)] * 3)
+        singles = steps.rounds([[seed] for seed in range(seeds)])
+        rows = [
+            {
+                "commit": step.commit,
+                "change": step.change,
+                "predicted": step.predicted.format(upsampling=-upsampling_saved()),
+                "alone": medians(singles[i]),
+                "batch": medians(batches[i]),
+                **steps.difference(i, seeds),
+            }
+            for i, step in enumerate(STEPS)
+        ]
+    about = {"model": MODEL, "random_weights": True, "seeds": seeds, "batch": batch}
+    return about | {"rows": rows} | machine(torch.device("cpu"))
+
+
+def medians(runs: Sequence[Seconds]) -> Seconds:
+    """Seconds of each part, in the middle."""
+    return {part: statistics.median(run[part] for run in runs) for part in runs[0]}
+
+
+def upsampling_saved() -> float:
+    """The share of the decoder's arithmetic that four taps a pixel save where nine were."""
+    config = config_of(MODEL).tokenizer
+    with torch.device("meta"):
+        upsamples = Tokenizer(config).decoder.upsamples
+    products = 0
+    for i, upsample in upsamples.items():
+        pixels = areas(config.scales)[-1] * 4 ** (len(upsamples) + 1 - int(i))
+        products += pixels * sum(w.numel() for w in upsample.parameters() if w.dim() == 4)
+    return 5 / 9 * 2 * products / decoder_flops(config)
+
+
+def lines(report: dict[str, Any]) -> list[dict[str, str]]:
+    """The report as rows of a table."""
+    first = report["rows"][0]
+    batch = f"batch {report['batch']}"
+    return [
+        {
+            "commit": row["commit"] or "this",
+            "change": row["change"],
+            "predicted": row["predicted"],
+            "batch 1": seconds(row["alone"], first["alone"]),
+            batch: seconds(row["batch"], first["batch"]),
+            "transformer": f"{row['batch']['transformer']:.2f}",
+            "decoder": f"{row['batch']['decoder']:.2f}",
+            "seeds with another token": f"{len(row['flips'])} of {report['seeds']}",
+            "images differ by": f"{row['largest_difference']:.0e}",
+        }
+        for row in report["rows"]
+    ]
+
+
+def seconds(took: Seconds, first: Seconds) -> str:
+    """Seconds an image, and how many times faster than at first."""
+    return f"{took['seconds']:.2f} ({first['seconds'] / took['seconds']:.2f}x)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures and tells; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10, help="images compared")
+    parser.add_argument("--batch", type=int, default=8, help="images drawn at once")
+    parser.add_argument("--json", default="", help="file of the report")
+    given = parser.parse_args(arguments)
+    try:
+        if min(given.seeds, given.batch) < 1:
+            raise UsageError("--seeds and --batch must be at least 1")
+        check_report(given.json)
+        report = measure(given.seeds, given.batch)
+    except UsageError as error:
+        print(f"steps: error: {error}", file=sys.stderr)
+        return 2
+    conclude(report, given.json, lines(report))
+    for row in report["rows"]:
+        for flip in row["flips"]:
+            print(f"{row['commit'] or 'this'}: {flip}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
