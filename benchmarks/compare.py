@@ -50,7 +50,7 @@ from nextscale.evaluation.extractors import Extractor, load_extractor
 from nextscale.evaluation.features import features_of, gathered
 from nextscale.evaluation.images import ImageSet, open_raw
 from nextscale.evaluation.metrics import Features, compare
-from nextscale.evaluation.report import drawer, steps_of
+from nextscale.evaluation.report import drawer
 
 CHUNK = 250
 TIMED = 50  # images drawn at once when seconds are measured
@@ -84,7 +84,8 @@ def open_contender(
         bfloat16: in which diffusion computes then, in half the hours, on a device made for it.
     """
     if row.sampler:
-        network, lowered = load_diffusion(place), bfloat16 and made_for("bfloat16")
+        network = load_diffusion(place)
+        lowered = bfloat16 and made_for("bfloat16", network.device)
 
         def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
             with torch.autocast(network.device.type, torch.bfloat16, enabled=lowered):
@@ -96,7 +97,7 @@ def open_contender(
         return Contender(draw, network.config.classes, weights, row.steps)
     pipe = checkpoint.load(place)
     draws = drawer(pipe, {"cfg": 0.0, "top_k": 0, **options})
-    return Contender(draws, pipe.model.config.classes, parameters(pipe.model), steps_of(pipe))
+    return Contender(draws, pipe.model.config.classes, parameters(pipe.model), pipe.model.steps)
 
 
 class Jury:

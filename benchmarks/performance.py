@@ -27,6 +27,10 @@ BENCHMARKS = {
         "What each step brought: d16 at 256 pixels, fp32, each in its own process, in turn",
         "python benchmarks/steps.py",
     ),
+    "steps_fashion_mnist": (
+        "The same of the bundled model",
+        "python benchmarks/steps.py --model fashion-mnist --batch 25",
+    ),
     "sample_fashion_mnist": (
         "Drawing with the bundled model",
         "nextscale benchmark sample --model fashion-mnist --batch 1 25",

@@ -1,10 +1,10 @@
 """What each step of making drawing faster brought, and whether it still draws the same images.
 
-    python benchmarks/steps.py [--seeds 10] [--batch 8] [--json FILE]
+    python benchmarks/steps.py [--model var-d16] [--seeds 10] [--batch 8] [--json FILE]
 
 takes the steps' commits from the repository's history and lets each draw in a process of its own,
-in turn, so that all meet the same machine: d16 with fresh weights at 256 pixels, guided as the
-released models are.
+in turn, so that all meet the same machine. A bundled model draws with its weights, a released one
+with fresh ones, guided as its configuration says.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from nextscale.scales import areas
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 REPOSITORY = Path(__file__).parents[1]
-MODEL = "var-d16"
+BUNDLED = REPOSITORY / "nextscale/bundled"
 Seconds = dict[str, float]  # an image, by part
 
 
@@ -52,12 +52,13 @@ class Step:
     predicted: str = ""
 
 
-# The issue of memory was found in a profile: clearing fresh pages was a fifth of decoding.
+# Predictions are counts of arithmetic, but for memory's, of a profile (clearing fresh pages was a
+# fifth of decoding), and the last, of what a batch had taken longer than single images.
 STEPS = (
     Step("5d2acb7", "before"),
     Step("44f2069", "upsampling as four convolutions, channels last", "decoder {upsampling:.0%}"),
     Step("ff69c2c", "freed memory kept; attention reads its cache in place", "decoder -20%"),
-    Step("", "now"),
+    Step("", "large images decoded one at a time", "decoder -8% at batch 8"),
 )
 
 # What draws, in a process of its own: answers a line of JSON with a line of JSON.
@@ -65,7 +66,7 @@ DRAWER = """
 import importlib.util, json, sys, time
 import numpy as np, torch
 import nextscale
-from nextscale.checkpoint import config_of
+from nextscale.checkpoint import config_of, load
 from nextscale.models.build import build_model
 from nextscale.sampling import generate, last_state
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -73,10 +74,14 @@ from nextscale.tokenizer.tokenizer import Tokenizer
 if importlib.util.find_spec("nextscale.acceleration"):
     from nextscale.acceleration import keep_freed_memory
     keep_freed_memory()
-config = config_of(sys.argv[1])
-torch.manual_seed(0)
-tokenizer, model = Tokenizer(config.tokenizer).eval(), build_model(config.model, config.tokenizer)
-model.eval()
+if sys.argv[2]:
+    pipe = load(sys.argv[2])
+    config, tokenizer, model = pipe.config, pipe.tokenizer, pipe.model
+else:
+    config = config_of(sys.argv[1])
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(config.tokenizer).eval()
+    model = build_model(config.model, config.tokenizer).eval()
 print(json.dumps({"code": nextscale.__file__}), flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
@@ -99,9 +104,11 @@ for line in sys.stdin:
 class Drawer:
     """A step's code, waiting in a process of its own."""
 
-    def __init__(self, step: Step, folder: Path) -> None:
+    def __init__(self, step: Step, model: str, folder: Path) -> None:
         source = unpack(step.commit, folder) if step.commit else REPOSITORY
-        command = [sys.executable, "-c", DRAWER, MODEL]
+        weights = BUNDLED / model if (BUNDLED / model).is_dir() else ""
+        self.sampling = vars(config_of(model).sampling)  # a default that changed is no other draw
+        command = [sys.executable, "-c", DRAWER, model, str(weights)]
         self.process = subprocess.Popen(
             command, cwd=source, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -112,8 +119,7 @@ class Drawer:
     def draw(self, seeds: Sequence[int], file: Path) -> Seconds:
         """Draws a batch; gives the seconds of its parts, an image."""
         assert self.process.stdin is not None
-        sampling = vars(config_of(MODEL).sampling)  # a default that changed is no other drawing
-        asked = {"seeds": list(seeds), "sampling": sampling, "file": str(file)}
+        asked = {"seeds": list(seeds), "sampling": self.sampling, "file": str(file)}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return {part: seconds / len(seeds) for part, seconds in self.hear().items()}
@@ -152,11 +158,14 @@ def unpack(commit: str, folder: Path) -> Path:
 class Steps:
     """All steps' processes, asked in turn."""
 
-    def __init__(self, folder: Path, opened: ExitStack, advance: Callable[[int], None]) -> None:
+    def __init__(
+        self, model: str, folder: Path, opened: ExitStack, advance: Callable[[int], None]
+    ) -> None:
         self.folder, self.advance = folder, advance
-        self.drawers = [Drawer(step, folder) for step in STEPS]
-        for drawer in self.drawers:
-            opened.callback(drawer.close)
+        self.drawers: list[Drawer] = []
+        for step in STEPS:
+            self.drawers.append(Drawer(step, model, folder))
+            opened.callback(self.drawers[-1].close)
 
     def rounds(self, asked: Sequence[Sequence[int]]) -> list[list[Seconds]]:
         """Lets every step draw each batch of seeds; gives their seconds by step and batch."""
@@ -185,10 +194,11 @@ class Steps:
         return {"flips": flips, "largest_difference": max(distances)}
 
 
-def measure(seeds: int, batch: int) -> dict[str, Any]:
+def measure(model: str, seeds: int, batch: int) -> dict[str, Any]:
     """The report; its `rows` hold a step each.
 
     Args:
+        model: a bundled one, or the shape of a released one.
         seeds: images drawn one by one, compared and timed.
         batch: images drawn at once, in three rounds; only timed.
     """
@@ -197,7 +207,7 @@ def measure(seeds: int, batch: int) -> dict[str, Any]:
         ExitStack() as opened,
         progress("measuring", (seeds + 4) * len(STEPS), "drawings") as advance,
     ):
-        steps = Steps(Path(folder), opened, advance)
+        steps = Steps(model, Path(folder), opened, advance)
         steps.rounds([[0]])  # warms up
         batches = steps.rounds([range(batch)] * 3)
         singles = steps.rounds([[seed] for seed in range(seeds)])
@@ -205,25 +215,34 @@ def measure(seeds: int, batch: int) -> dict[str, Any]:
             {
                 "commit": step.commit,
                 "change": step.change,
-                "predicted": step.predicted.format(upsampling=-upsampling_saved()),
+                "predicted": step.predicted.format(upsampling=-upsampling_saved(model)),
                 "alone": medians(singles[i]),
                 "batch": medians(batches[i]),
                 **steps.difference(i, seeds),
             }
             for i, step in enumerate(STEPS)
         ]
-    about = {"model": MODEL, "random_weights": True, "seeds": seeds, "batch": batch}
+    about = {"model": model, "seeds": seeds, "batch": batch, "now": described()}
     return about | {"rows": rows} | machine(torch.device("cpu"))
 
 
 def medians(runs: Sequence[Seconds]) -> Seconds:
-    """Seconds of each part, in the middle."""
-    return {part: statistics.median(run[part] for run in runs) for part in runs[0]}
+    """Seconds of each part, in the middle, and how far apart the whole's are, as a share."""
+    found = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
+    whole = [run["seconds"] for run in runs]
+    return {**found, "spread": (max(whole) - min(whole)) / found["seconds"]}
 
 
-def upsampling_saved() -> float:
+def described() -> str:
+    """The commit beside this file, and whether something was changed since."""
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, text=True)
+    return done.stdout.strip()
+
+
+def upsampling_saved(model: str) -> float:
     """The share of the decoder's arithmetic that four taps a pixel save where nine were."""
-    config = config_of(MODEL).tokenizer
+    config = config_of(model).tokenizer
     with torch.device("meta"):
         upsamples = Tokenizer(config).decoder.upsamples
     products = 0
@@ -239,13 +258,14 @@ def lines(report: dict[str, Any]) -> list[dict[str, str]]:
     batch = f"batch {report['batch']}"
     return [
         {
-            "commit": row["commit"] or "this",
+            "commit": row["commit"] or report["now"],
             "change": row["change"],
             "predicted": row["predicted"],
             "batch 1": seconds(row["alone"], first["alone"]),
             batch: seconds(row["batch"], first["batch"]),
             "transformer": f"{row['batch']['transformer']:.2f}",
             "decoder": f"{row['batch']['decoder']:.2f}",
+            "spread": f"{row['batch']['spread']:.0%}",
             "seeds with another token": f"{len(row['flips'])} of {report['seeds']}",
             "images differ by": f"{row['largest_difference']:.0e}",
         }
@@ -261,6 +281,7 @@ def seconds(took: Seconds, first: Seconds) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and tells; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="var-d16", help="bundled, or a released one's shape")
     parser.add_argument("--seeds", type=int, default=10, help="images compared")
     parser.add_argument("--batch", type=int, default=8, help="images drawn at once")
     parser.add_argument("--json", default="", help="file of the report")
@@ -269,14 +290,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if min(given.seeds, given.batch) < 1:
             raise UsageError("--seeds and --batch must be at least 1")
         check_report(given.json)
-        report = measure(given.seeds, given.batch)
+        report = measure(given.model, given.seeds, given.batch)
     except UsageError as error:
         print(f"steps: error: {error}", file=sys.stderr)
         return 2
     conclude(report, given.json, lines(report))
     for row in report["rows"]:
         for flip in row["flips"]:
-            print(f"{row['commit'] or 'this'}: {flip}")
+            print(f"{row['commit'] or report['now']}: {flip}")
     return 0
 
 

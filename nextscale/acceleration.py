@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from nextscale.tokenizer.tokenizer import Tokenizer
 
 # glibc's mallopt (malloc.h): sizes from which memory is mapped afresh, and is given back.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-GRAPHS = 64  # that a process may compile blocks for: models, or scales times kinds of batch
+GRAPHS = 1024  # that a process may compile blocks for: models, or scales times sizes of batch
 EMULATED = "this device has no instructions for {} and emulates it, many times slower than float32"
 KEPT = 2**30  # bytes of the largest tensor whose memory is kept
 
@@ -35,32 +36,70 @@ def can_compile() -> bool:
 def compile_networks(transformer: Transformer, tokenizer: Tokenizer) -> None:
     """Runs every block, and on an accelerator the decoder, through torch.compile.
 
-    On a CPU one graph with symbolic sizes serves all scales and batches (two at most: the first
-    scale's single token is a case of its own), and all blocks; the decoder stays as it is, which
-    measured faster than compiled. On CUDA every scale has its own graph, with fixed sizes, and is
-    replayed as CUDA graphs around the attention, whose cache is written in place.
-
     The first image takes longer; kernels are kept on disk, in `kernels()`.
 
     Raises:
-        UsageError: if there is nothing to compile with.
+        UsageError: if there is nothing to compile with, or a next-token model would run on an
+            accelerator.
     """
-    if not can_compile():
-        raise UsageError("compiling needs a C++ compiler (g++) and the headers of Python")
+    check_compiler()
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kernels()))
     if next(transformer.parameters()).device.type == "cpu":
-        from torch.fx.experimental import _config as symbols
+        compile_for_any_size(transformer)
+    else:
+        compile_for_each_size(transformer, tokenizer)
 
-        symbols.use_duck_shape = (
-            False  # a batch of as many images as heads would be a graph of its own
+
+def check_compiler() -> None:
+    """Raises UsageError if there is nothing to compile with."""
+    if not can_compile():
+        raise UsageError("compiling needs a C++ compiler (g++) and the headers of Python")
+
+
+def compile_for_any_size(transformer: Transformer) -> None:
+    """One graph with symbolic sizes for all scales, batches and blocks.
+
+    A single token and a single row are cases of their own. The decoder stays as it is, which
+    measured faster on a CPU than compiled.
+    """
+    from torch.fx.experimental import _config as symbols
+
+    # Else a batch of as many images as heads would be a graph of its own. The whole process takes
+    # it: torch asks whenever it compiles.
+    symbols.use_duck_shape = False
+    for block in transformer.blocks:
+        block.compile(fullgraph=True, dynamic=True, recompile_limit=GRAPHS)
+
+
+def compile_for_each_size(transformer: Transformer, tokenizer: Tokenizer) -> None:
+    """A graph of fixed sizes for every scale and size of batch, replayed as CUDA graphs.
+
+    They are parted at the attention, whose cache is written in place.
+
+    Raises:
+        UsageError: if the transformer predicts token by token.
+    """
+    if transformer.config.order != "scales":
+        raise UsageError(
+            "on an accelerator every step is compiled by itself, and a next-token model has "
+            "hundreds of steps; leave --compile out"
         )
-        for block in transformer.blocks:
-            block.compile(fullgraph=True, dynamic=True, recompile_limit=GRAPHS)
-        return
+    limits = torch._dynamo.config
+    limits.accumulated_recompile_limit = max(GRAPHS, limits.accumulated_recompile_limit)
     for network in (*transformer.blocks, tokenizer.decoder):
         network.compile(
             fullgraph=True, dynamic=False, mode="reduce-overhead", recompile_limit=GRAPHS
         )
+    # Replayed graphs write where they wrote before. What one block gives must last until the next
+    # has read it, so a step of drawing is told from the next; so is decoding, of which
+    # `from_latent` is the first part. Cache, logits and images are copies that outlive a step.
+    for first in (transformer, tokenizer.from_latent):
+        first.register_forward_pre_hook(begin_step)
+
+
+def begin_step(*_: object) -> None:
+    """Lets CUDA graphs overwrite what those of the step before gave."""
+    torch.compiler.cudagraph_mark_step_begin()
 
 
 def kernels() -> Path:
@@ -88,23 +127,34 @@ def quantize_linear(transformer: Transformer) -> None:
             quantize_(part, Int8DynamicActivationInt8WeightConfig())
 
 
-def made_for(precision: str) -> bool:
-    """Whether the accelerator, or the CPU where there is none, has instructions for a precision.
+def made_for(precision: str, device: torch.device) -> bool:
+    """Whether a device has instructions for a precision.
 
     A CPU without them emulates it: bfloat16 takes some hundred times as long as float32, int8
     fifteen times.
 
     Args:
         precision: float32, bfloat16 or int8.
+        device: that computes.
     """
-    device = torch.accelerator.current_accelerator(check_available=True)
-    if precision == "bfloat16" and device is None:
+    if precision == "bfloat16" and device.type == "cpu":
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if precision == "bfloat16" and device is not None and device.type == "cuda":
+    if precision == "bfloat16" and device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "int8" and device is None and platform.machine() in ("x86_64", "AMD64"):
+    if precision == "int8" and device.type == "cpu" and platform.machine() in ("x86_64", "AMD64"):
         return torch.cpu._is_vnni_supported()
     return True
+
+
+def drawing_precision(compiled: bool, device: torch.device) -> str:
+    """In which precision images are drawn where none is asked for."""
+    lower = compiled and device.type != "cpu" and made_for("bfloat16", device)
+    return "bfloat16" if lower else "float32"
+
+
+def can_quantize() -> bool:
+    """Whether torchao, which multiplies in int8, is installed."""
+    return find_spec("torchao") is not None
 
 
 def keep_freed_memory() -> None:

@@ -1,5 +1,6 @@
 """Parameters and floating-point operations of networks; the machine's product peak and memory."""
 
+import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ def count_flops(function: Callable[[], object]) -> int:
 def transformer_flops(config: ModelConfig) -> int:
     """Floating-point operations of one pass over all tokens of one image, in the products alone.
 
-    Drawing with a cache costs the same. `count_flops` does not see fused attention on the CPU.
+    Drawing with a cache costs the same.
     """
     assert config.model is not None
     width, depth = config.model.width, config.model.depth
@@ -100,6 +101,16 @@ def decoder_flops(config: TokenizerConfig) -> int:
         if isinstance(part, SpatialAttention):
             products += 2 * area * area * part.norm.num_channels
     return 2 * products
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = dict(line.rstrip().split("\t: ", 1) for line in file if "\t: " in line)
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    return lines.get("model name", platform.machine())
 
 
 def measure_peak(

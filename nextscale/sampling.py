@@ -57,6 +57,11 @@ def guidance_at(k: int, scales: int, cfg: float, guidance: Guidance) -> float:
     return {"linear": cfg * position(k, scales), "constant": cfg, "off": 0.0}[guidance]
 
 
+def strengths_of(model: Model, cfg: float, guidance: Guidance) -> list[float]:
+    """Of guidance at every step of a model; all 0 where it draws unguided."""
+    return [guidance_at(step, model.steps, cfg, guidance) for step in range(model.steps)]
+
+
 def guide(conditional: Tensor, unconditional: Tensor, strength: float) -> Tensor:
     """Classifier-free guidance on logits (B, l, V): (1 + t) c - t u, where t = 0 is off."""
     return (1 + strength) * conditional - strength * unconditional  # released order of rounding
@@ -173,8 +178,7 @@ def generate(
     def filtered(logits: Tensor) -> Tensor:
         return keep_top_p(keep_top_k(logits / temperature, top_k), top_p)
 
-    steps = length(model.scales) if isinstance(model, AR) else len(model.scales)
-    strengths = [guidance_at(step, steps, cfg, guidance) for step in range(steps)]
+    strengths = strengths_of(model, cfg, guidance)
     if isinstance(model, AR):
         return token_by_token(model, tokenizer, labels, strengths, filtered, generators, constrain)
     return scale_by_scale(

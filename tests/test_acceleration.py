@@ -15,7 +15,7 @@ from nextscale.config.model import RELEASED_256, ModelConfig
 from nextscale.errors import UsageError
 from nextscale.pipeline import Pipeline
 from nextscale.sampling import prepare
-from nextscale.scales import areas
+from nextscale.scales import Scales, areas
 
 BATCH = 2
 compiles = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
@@ -25,8 +25,8 @@ compiles = pytest.mark.skipif(not can_compile(), reason="there is no C++ compile
 def make_pipe(make_tokenizer, make_model):
     """Builds a pipeline of ten scales whose large maps are wide enough for int8."""
 
-    def make() -> Pipeline:
-        tokenizer = make_tokenizer(scales=RELEASED_256)
+    def make(scales: Scales = RELEASED_256) -> Pipeline:
+        tokenizer = make_tokenizer(scales=scales)
         model = make_model(tokenizer, width=64, heads=2 * BATCH)  # as many as guided images
         return Pipeline(tokenizer, model, ModelConfig(tokenizer.config, model.config))
 
@@ -61,6 +61,50 @@ def test_compiled_logits_are_those_of_plain_blocks_and_few_graphs_serve_all(make
     pipe.sample([1, None, 2], cfg=0)
     assert counters["stats"]["unique_graphs"] == compiled
     assert not counters["graph_break"]
+    pipe.sample([0], cfg=0)  # a single row
+    assert counters["stats"]["unique_graphs"] <= 2 * compiled
+
+
+@compiles
+def test_graphs_of_fixed_sizes_give_the_same_logits(make_pipe, monkeypatch) -> None:
+    """What an accelerator would run, without CUDA graphs, which a CPU has not."""
+    scales = RELEASED_256[:3]
+    plain, pipe, begun = make_pipe(scales), make_pipe(scales), []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
+    acceleration.compile_for_each_size(pipe.model.transformer, pipe.tokenizer)
+    counters.clear()
+    logits = cached_logits(pipe)
+    torch.testing.assert_close(logits, cached_logits(plain), rtol=0, atol=1e-4)
+    assert len(begun) == len(scales)  # one a step
+    assert counters["stats"]["unique_graphs"] == len(scales)
+    assert not counters["graph_break"]
+    codes = pipe.tokenizer.quantizer.empty(1)
+    with torch.inference_mode():
+        image = pipe.tokenizer.decode_accumulated(codes)
+        expected = plain.tokenizer.decode_accumulated(codes)
+    torch.testing.assert_close(image, expected, rtol=0, atol=1e-4)
+    assert len(begun) == len(scales) + 1
+
+
+def test_next_token_models_are_not_compiled_for_an_accelerator(make_tokenizer, make_model) -> None:
+    tokenizer = make_tokenizer(scales=RELEASED_256[-1:])
+    model = make_model(tokenizer, order="raster")
+    with pytest.raises(UsageError, match="leave --compile out"):
+        acceleration.compile_for_each_size(model.transformer, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("compiled", "device", "has", "taken"),
+    [
+        (True, "cpu", True, "float32"),
+        (True, "cuda", True, "bfloat16"),
+        (True, "cuda", False, "float32"),
+        (False, "cuda", True, "float32"),
+    ],
+)
+def test_precision_where_none_is_asked_for(compiled, device, has, taken, monkeypatch) -> None:
+    monkeypatch.setattr(acceleration, "made_for", lambda precision, device: has)
+    assert acceleration.drawing_precision(compiled, torch.device(device)) == taken
 
 
 @compiles

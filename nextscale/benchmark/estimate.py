@@ -23,11 +23,11 @@ from nextscale.models.build import build_model
 from nextscale.models.var import VAR
 from nextscale.sampling import (
     State,
-    guidance_at,
     keep_top_k,
     keep_top_p,
     last_state,
     scale_by_scale,
+    strengths_of,
 )
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -97,8 +97,8 @@ def sampling_needs(whole: ModelConfig, precision: str, batch: int) -> dict[str, 
         model = build_model(whole.model, whole.tokenizer).eval()
     if not isinstance(model, VAR):
         raise UsageError("drawing of next-token models is not estimated")
-    options, count = whole.sampling, len(model.scales)
-    strengths = [guidance_at(k, count, options.cfg, options.guidance) for k in range(count)]
+    options = whole.sampling
+    strengths = strengths_of(model, options.cfg, options.guidance)
     mode, both = FakeTensorMode(), nn.ModuleList([tokenizer, model])
     give_weights(both, getattr(torch, precision), mode)
     with mode, torch.inference_mode(), tracked(both) as peak:

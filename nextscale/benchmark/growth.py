@@ -44,7 +44,9 @@ def drawing(trunk: Transformer, method: str, side: int) -> Iterator[tuple[Tensor
     """What the trunk is given at every step: tokens (1, l, D), and how they see each other."""
     scales = doubling(side)
     tokens = length(scales) if method == "next-scale" else side * side
+    weight = trunk.typed_blocks()[0].mlp.expand.weight
     x = torch.randn(1, tokens, trunk.config.width, generator=torch.Generator().manual_seed(0))
+    x = x.to(weight)
     if method == "next-scale":
         for begin, end in spans(scales):
             yield x[:, begin:end], [(0, end - begin, None)]
@@ -52,7 +54,7 @@ def drawing(trunk: Transformer, method: str, side: int) -> Iterator[tuple[Tensor
         for i in range(tokens):
             yield x[:, i : i + 1], [(0, 1, None)]
     else:
-        before = torch.ones(tokens, tokens, dtype=torch.bool).tril()
+        before = torch.ones(tokens, tokens, dtype=torch.bool, device=x.device).tril()
         for i in range(1, tokens + 1):
             yield x[:, :i], [(0, i, before[:i, :i])]
 
@@ -61,7 +63,7 @@ def drawn(trunk: Transformer, method: str, side: int) -> Callable[[], Parts]:
     """Runs the trunk as drawing one token map would, and tells the seconds."""
     weight = trunk.typed_blocks()[0].mlp.expand.weight
     condition = torch.randn(1, trunk.config.width, generator=torch.Generator().manual_seed(1))
-    steps = [(x.to(weight), pieces) for x, pieces in drawing(trunk, method, side)]
+    steps = list(drawing(trunk, method, side))
 
     @torch.inference_mode()
     def run() -> Parts:
@@ -112,6 +114,7 @@ def measure(
     return {"rows": rows, "depth": config.depth, "width": config.width, **machine(device)}
 
 
-def runs(config: GrowthConfig) -> int:
+def runs(config: GrowthConfig, device: torch.device) -> int:
     """How often `measure` tells that it went on."""
+    del device
     return len(config.measured_sides) * len(METHODS) * (config.repeats + 1)

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
 
 import torch
 
 from nextscale.complexity import peak_memory
+from nextscale.errors import UsageError
 
 
 def peak_alone(work: Callable[..., None], device: torch.device, *given: Any) -> dict[str, int]:
@@ -15,9 +17,18 @@ def peak_alone(work: Callable[..., None], device: torch.device, *given: Any) -> 
 
     Args:
         work: a function of a module, called with the device's name and what is given.
+
+    Raises:
+        UsageError: if the process was killed.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-        return alone.submit(peak_here, work, str(device), *given).result()
+        try:
+            return alone.submit(peak_here, work, str(device), *given).result()
+        except BrokenProcessPool as error:
+            raise UsageError(
+                "the process that measures memory was killed, most likely because memory ran out; "
+                "take a smaller model or batch, or leave it out with --no-memory"
+            ) from error
 
 
 def peak_here(work: Callable[..., None], device: str, *given: Any) -> dict[str, int]:

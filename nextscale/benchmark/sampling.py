@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from nextscale import checkpoint
-from nextscale.acceleration import keep_freed_memory, made_for
+from nextscale.acceleration import (
+    can_compile,
+    can_quantize,
+    drawing_precision,
+    keep_freed_memory,
+    made_for,
+)
 from nextscale.benchmark.memory import peak_alone
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
 from nextscale.complexity import decoder_flops, drawing_flops, parameters
@@ -16,18 +22,17 @@ from nextscale.errors import UsageError
 from nextscale.models.build import build_model
 from nextscale.models.var import VAR
 from nextscale.pipeline import Pipeline
-from nextscale.sampling import generate, last_state
+from nextscale.sampling import generate, last_state, strengths_of
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 
 def open_pipeline(config: SampleConfig, device: torch.device, mode: str) -> Pipeline:
     """The model, or one of its shape with fresh weights, in a mode of drawing.
 
-    Compiled and int8 modes compute as `--compile` and `--compile --precision int8` do; on a GPU all
-    but int8 computes in bfloat16 then.
+    Compiled and int8 modes compute as `--compile` and `--compile --precision int8` do.
     """
     keep_freed_memory()
-    dtype = torch.bfloat16 if mode == "compiled" and device.type != "cpu" else torch.float32
+    dtype = getattr(torch, drawing_precision(mode == "compiled", device))
     if config.random_weights:
         pipe = random_pipeline(config.model, device, dtype)
     else:
@@ -102,13 +107,18 @@ def measure(
     Args:
         advance: is told of every run, of `runs(config)` ones.
     """
-    pipes = {mode: open_pipeline(config, device, mode) for mode in modes(config)}
+    each = [(mode, batch) for mode in modes(config, device) for batch in config.batch]
+    peaks = {}
+    for mode, batch in each if config.memory else ():  # before this process holds a model too
+        peaks[mode, batch] = peak_alone(draw_once, device, config, mode, batch)
+        advance(1)
+    pipes = {mode: open_pipeline(config, device, mode) for mode in modes(config, device)}
     pipe = next(iter(pipes.values()))
-    each = [(mode, batch) for mode in pipes for batch in config.batch]
     measured = {(mode, batch): drawing(pipes[mode], batch) for mode, batch in each}
     found = in_turn(measured, config.repeats, advance)
     about = machine(device)
-    guided = pipe.config.sampling.cfg > 0 and pipe.config.sampling.guidance != "off"
+    options = pipe.config.sampling
+    guided = any(strengths_of(pipe.model, options.cfg, options.guidance))
     flops = drawing_flops(pipe.config, guided)
     rows = []
     for mode, batch in each:
@@ -126,10 +136,7 @@ def measure(
         comparable = "exact" in pipes and isinstance(pipe.model, VAR) and not config.random_weights
         if mode != "exact" and comparable:
             row["token_agreement"] = agreement(pipes["exact"], pipes[mode], batch)
-        if config.memory:
-            row |= peak_alone(draw_once, device, config, mode, batch)
-        rows.append(row)
-        advance(1)
+        rows.append(row | peaks.get((mode, batch), {}))
     return {
         "model": config.model,
         "random_weights": config.random_weights,
@@ -142,11 +149,16 @@ def measure(
     }
 
 
-def modes(config: SampleConfig) -> tuple[str, ...]:
-    """Those that are asked for, or all that the device is made for."""
-    return config.modes or tuple(mode for mode in MODES if mode != "int8" or made_for("int8"))
+def modes(config: SampleConfig, device: torch.device) -> tuple[str, ...]:
+    """Those that are asked for, or all that device and installation are made for."""
+    possible = {
+        "exact": True,
+        "compiled": can_compile(),
+        "int8": can_compile() and can_quantize() and made_for("int8", device),
+    }
+    return config.modes or tuple(mode for mode in MODES if possible[mode])
 
 
-def runs(config: SampleConfig) -> int:
+def runs(config: SampleConfig, device: torch.device) -> int:
     """How often `measure` tells that it went on."""
-    return len(modes(config)) * len(config.batch) * (config.repeats + 2)
+    return len(modes(config, device)) * len(config.batch) * (config.repeats + 1 + config.memory)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from nextscale.complexity import measure_peak
+from nextscale.complexity import measure_peak, processor
 
 K = TypeVar("K", bound=Hashable)
 Parts = dict[str, float]  # seconds by the name of what took them
@@ -80,16 +80,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         "fp32_peak_gflops": measure_peak(device) / 1e9,
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = dict(line.rstrip().split("\t: ", 1) for line in file if "\t: " in line)
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    return lines.get("model name", platform.machine())
 
 
 def exponent(sizes: Sequence[float], values: Iterable[float]) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from nextscale import checkpoint
-from nextscale.acceleration import keep_freed_memory, made_for
+from nextscale.acceleration import check_compiler, keep_freed_memory, made_for
 from nextscale.benchmark.memory import peak_alone
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
 from nextscale.complexity import count_flops, parameters
@@ -114,6 +114,7 @@ def open_step(config: TrainConfig, kind: Kind, batch: int, device: torch.device)
         network = objective(whole, kind).train()
         given = inputs(whole, kind, batch)
     if kind.compiled:
+        check_compiler()
         network.compile()
     return TrainingStep(network, given, kind)
 
@@ -134,7 +135,7 @@ def measure(
         advance: is told of every run, of `runs(config)` ones.
     """
     rows = []
-    for kind in kinds(config):
+    for kind in kinds(config, device):
         for batch in config.batch:
             step = open_step(config, kind, batch, device)
             flops = count_flops(lambda step=step: step.loss().backward()) / batch
@@ -161,9 +162,10 @@ def measure(
     return {"model": config.model, "rows": rows, **about}
 
 
-def kinds(config: TrainConfig) -> list[Kind]:
+def kinds(config: TrainConfig, device: torch.device) -> list[Kind]:
     """What is measured, one after the other: the networks may be large."""
-    precisions = config.precision or tuple(filter(made_for, PRECISIONS))
+    possible = tuple(name for name in PRECISIONS if made_for(name, device))
+    precisions = config.precision or possible
     return [
         Kind(
             stage,
@@ -176,6 +178,6 @@ def kinds(config: TrainConfig) -> list[Kind]:
     ]
 
 
-def runs(config: TrainConfig) -> int:
+def runs(config: TrainConfig, device: torch.device) -> int:
     """How often `measure` tells that it went on."""
-    return len(kinds(config)) * len(config.batch) * (config.repeats + 2)
+    return len(kinds(config, device)) * len(config.batch) * (config.repeats + 2)

@@ -67,12 +67,14 @@ def run(options: Namespace) -> int:
     from accelerate import PartialState
 
     from nextscale.evaluation.extractors import load_extractor
+    from nextscale.evaluation.features import CHUNK
     from nextscale.evaluation.report import (
         Evaluation,
         judge_images,
         judge_model,
         judge_tokenizer,
     )
+    from nextscale.weights import hash_weights
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     device = str(state.device) if options.device == "auto" else options.device
@@ -95,7 +97,8 @@ def run(options: Namespace) -> int:
         report = judge_images(evaluation, what)
     elif drawn:
         sampling = {**vars(pipe.config.sampling), **given}
-        made = accelerate(pipe, options)
+        made = {"tokenizer": hash_weights(pipe.tokenizer.state_dict())}
+        made |= accelerate(pipe, options, CHUNK, sampling, tells=state.is_main_process)
         report = judge_model(evaluation, what, pipe, made, sampling)
         places.append(str(Path(config.out) / "report.json"))
     else:

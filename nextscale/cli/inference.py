@@ -150,35 +150,51 @@ def load_model(name: str, device: str, precision: str = "float32") -> "Pipeline"
 
 def precision_of(options: Namespace) -> str:
     """What `--precision` says, or what stands for it where it is not given."""
-    compiled_on_gpu = options.compile and usable_device(options.device) != "cpu"
-    return options.precision or ("bfloat16" if compiled_on_gpu else "float32")
+    import torch
+
+    from nextscale.acceleration import drawing_precision
+
+    device = torch.device(usable_device(options.device))
+    return options.precision or drawing_precision(options.compile, device)
 
 
-def accelerate(pipe: "Pipeline", options: Namespace) -> dict[str, Any]:
+def accelerate(
+    pipe: "Pipeline",
+    options: Namespace,
+    batch: int,
+    sampling: dict[str, Any],
+    tells: bool = True,
+) -> dict[str, Any]:
     """Makes a pipeline as fast as the options of `add_acceleration_arguments` ask.
 
+    Args:
+        batch: images that will be drawn at once; compiled code may serve no other number.
+        sampling: options that they will be drawn with.
+        tells: whether this process speaks to the user.
+
     Returns:
-        hashes of its weights as loaded, and what was made of them, for reports.
+        hash of the transformer as loaded, and what was made of it, for reports.
     """
     from nextscale.acceleration import EMULATED, kernels, made_for
     from nextscale.weights import hash_weights
 
     made = {
-        "tokenizer": hash_weights(pipe.tokenizer.state_dict()),
         "transformer": hash_weights(pipe.model.state_dict()),
         "precision": precision_of(options),
         "compiled": options.compile,
     }
-    if not made_for(made["precision"]):
+    if tells and not made_for(made["precision"], pipe.device):
         tell(EMULATED.format(made["precision"]))
     if made["precision"] == "int8":
         pipe.quantize()
     if options.compile:
         pipe.compile()
         begin = time.perf_counter()
-        pipe.sample([None, None])  # what is compiled here is compiled for any batch
+        for _ in range(1 if pipe.device.type == "cpu" else 2):  # CUDA graphs record a second run
+            pipe.sample([None] * batch, **sampling)
         seconds = time.perf_counter() - begin
-        tell(f"compiled in {seconds:.0f} s; the kernels are kept in {kernels()}")
+        if tells:
+            tell(f"compiled in {seconds:.0f} s; the kernels are kept in {kernels()}")
     return made
 
 

@@ -36,19 +36,20 @@ def measured(options: Namespace, kind: type[T], name: str) -> tuple[T, dict[str,
 
     benchmark = import_module(f"nextscale.benchmark.{name}")
     device = torch.device(usable_device(options.device))
-    with progress("measuring", benchmark.runs(config), "runs") as advance:
+    with progress("measuring", benchmark.runs(config, device), "runs") as advance:
         return config, benchmark.measure(config, device, advance)
 
 
 def tell_left_out(
     report: Mapping[str, Any], column: str, known: Sequence[str], option: str
 ) -> None:
-    """Tells what no row holds, because the device has no instructions for it."""
+    """Tells what no row holds: the device has no instructions for it, or it is not installed."""
     missing = [value for value in known if all(row[column] != value for row in report["rows"])]
     if missing:
         tell(
             f"{', '.join(missing)} is left out: this device has no instructions for it and would "
-            f"emulate it slowly; {option} {' '.join(known)} measures it all the same"
+            "emulate it slowly, or what it needs is not installed; "
+            f"{option} {' '.join(known)} measures it all the same, or tells what is missing"
         )
 
 

@@ -80,7 +80,7 @@ def run(options: Namespace) -> int:
     drawn = labels if judge is None else candidates(labels, options.keep)
     seeds = [options.seed + i for i in range(len(drawn))]
     check_seeds(options.seed, len(seeds) - 1)
-    made = accelerate(pipe, options)
+    made = accelerate(pipe, options, min(options.batch, len(drawn)), sampling)
 
     shown = min(len(labels), GRID_SHOWN)
     pictures: list[Image.Image] = []  # those shown in the grid; all, if some are to be chosen
@@ -242,8 +242,9 @@ def speed(
 ) -> str:
     """Images/s and FLOP/s of drawing, beside what the device's matrix product reaches."""
     from nextscale.complexity import PEAK_PRODUCTS, drawing_flops, measure_peak
+    from nextscale.sampling import strengths_of
 
-    guided = sampling["cfg"] != 0 and sampling["guidance"] != "off"
+    guided = any(strengths_of(pipe.model, sampling["cfg"], sampling["guidance"]))
     decodes = len(pipe.tokenizer.config.scales) if grow else 1
     rate = images * drawing_flops(pipe.config, guided, decodes) / seconds
     peak = measure_peak(pipe.device, products=PEAK_PRODUCTS[1:])  # takes a fifth of a second

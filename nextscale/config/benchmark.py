@@ -32,7 +32,7 @@ class GrowthConfig:
     json: str = ""
 
     def __post_init__(self) -> None:
-        check_range(self, "repeats", 1)
+        check_range(self, "repeats width", 1)
         TransformerConfig(depth=self.depth, width=self.width)
         for side in (*self.sides, *self.measured_sides):
             if side < 1 or side & (side - 1):
@@ -165,6 +165,7 @@ class EstimateConfig:
 
     def __post_init__(self) -> None:
         check_range(self, "rate", 0)
+        check_range(self, "activation_checkpointing", 0, 1)
         check_batch(self.batch)
         check_choices("tasks", self.tasks, TASKS)
         check_choices("precision", self.precision, PRECISIONS)

@@ -1,7 +1,6 @@
 """Judges a model, a tokenizer or finished images; gives the figures and all that shaped them."""
 
 import math
-import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from nextscale.classifiers import is_classifier, load_judge
-from nextscale.complexity import parameters
+from nextscale.complexity import parameters, processor
 from nextscale.config.evaluation import EvaluationConfig
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
@@ -33,7 +32,7 @@ from nextscale.evaluation.images import ImageSet, open_raw
 from nextscale.evaluation.metrics import Features, Statistics, check_counts, compare
 from nextscale.pipeline import Pipeline
 from nextscale.sampling import generate, last_state
-from nextscale.scales import describe, length
+from nextscale.scales import describe
 from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
 from nextscale.weights import hash_weights
 
@@ -168,7 +167,7 @@ class Evaluation:
             "extractor": self.extractor.identity,
             "kid_subset": config.kid_subset,
             "processes": self.state.num_processes,
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "date": datetime.now(UTC).date().isoformat(),
             "versions": {name: metadata.version(name) for name in ("nextscale", "torch")},
         }
@@ -225,7 +224,7 @@ def judge_model(
         right = chunks.read("logits")[chosen].argmax(1) == labels
         figures["class_accuracy"] = float(right.mean())
     figures |= {
-        "steps": steps_of(pipe),
+        "steps": pipe.model.steps,
         "seconds_per_image": float(chunks.read("seconds").sum() / len(chosen)),
         "parameters": parameters(pipe.model),
     }
@@ -244,12 +243,6 @@ def drawer(pipe: Pipeline, sampling: dict[str, Any]) -> Draw:
         return last_state(states).image()
 
     return draw
-
-
-def steps_of(pipe: Pipeline) -> int:
-    """Sequential passes of the transformer that an image takes."""
-    scales = pipe.tokenizer.config.scales
-    return len(scales) if pipe.model.config.order == "scales" else length(scales)
 
 
 def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:

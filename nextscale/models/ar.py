@@ -29,6 +29,11 @@ class AR(Predictor):
         super().__init__(config, scales, codes, latent, start=1)
         self.path = path_over(config.order, scales[0])
 
+    @property
+    def steps(self) -> int:
+        """One a token."""
+        return len(self.path)
+
     def forward(self, labels: Tensor, teacher_inputs: Tensor) -> Tensor:
         """Logits (B, L, V) of the map's tokens in rows, each from those before it on the path.
 

@@ -44,6 +44,11 @@ class Predictor(nn.Module):
         if not self.head.weight.is_meta:  # nothing to fill, and slow there: it imports sympy
             self.initialize()
 
+    @property
+    def steps(self) -> int:
+        """Evaluations of the network, one after the other, that an image takes."""
+        return len(self.scales)
+
     def embed_start(self, condition: Tensor) -> Tensor:
         """Tokens (B, l, D) that start the sequence: the condition at each start position."""
         start = condition.unsqueeze(1) + self.start_position

@@ -105,7 +105,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
     dtype = v.dtype
     if q.device.type == "cpu":  # its backward is several times slower in bfloat16
         q, k, v = q.float(), k.float(), v.float()
-    with torch.autocast(q.device.type, enabled=q.device.type != "cpu"):
+        with torch.autocast("cpu", enabled=False):
+            out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+    else:
         out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale)
     return out.transpose(1, 2).flatten(2).to(dtype)
 

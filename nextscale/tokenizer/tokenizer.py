@@ -7,6 +7,8 @@ from nextscale.config.model import TokenizerConfig
 from nextscale.tokenizer.autoencoder import Decoder, Encoder
 from nextscale.tokenizer.quantizer import Quantized, Quantizer
 
+PIXELS = 2**16  # of the images that a CPU decodes at once
+
 
 class Tokenizer(nn.Module):
     """Images float32 (B, channels, H, W) in [-1, 1] to K token maps int64 (B, h, w) and back."""
@@ -40,9 +42,19 @@ class Tokenizer(nn.Module):
         return self.decode_accumulated(self.quantizer.accumulated_maps(tokens)[-1])
 
     def decode_accumulated(self, accumulated: Tensor) -> Tensor:
-        """Images clamped to [-1, 1] of an accumulated map (B, C, h, w)."""
+        """Images clamped to [-1, 1] of an accumulated map (B, C, h, w).
+
+        On a CPU large ones are decoded a few at a time: all at once they take more memory, and
+        leave its caches.
+        """
         accumulated = accumulated.contiguous(memory_format=torch.channels_last)  # faster on a CPU
-        return self.decoder(self.from_latent(accumulated)).clamp(-1, 1)
+        at_once = len(accumulated)
+        if accumulated.device.type == "cpu":
+            pixels = accumulated[0, 0].numel() * self.config.downsampling**2
+            at_once = max(1, PIXELS // pixels)
+        parts = accumulated.split(at_once)
+        images = [self.decoder(self.from_latent(part)).clamp(-1, 1) for part in parts]
+        return images[0] if len(images) == 1 else torch.cat(images)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Quantized]:
         """Training pass: reconstruction (B, channels, H, W), not clamped; the quantizer's terms."""

@@ -103,7 +103,7 @@ class Run:
                 "no C++ compiler or no headers of Python are found: training goes on uncompiled, "
                 "which is slower"
             )
-        if accelerator.mixed_precision == "bf16" and not made_for("bfloat16"):
+        if accelerator.mixed_precision == "bf16" and not made_for("bfloat16", accelerator.device):
             advice = "precision auto takes what the device is made for"
             self.stage.notes.append(f"{EMULATED.format('bf16')}; {advice}")
         optimizer = AdamW(

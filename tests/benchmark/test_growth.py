@@ -56,7 +56,7 @@ def test_report() -> None:
     config = GrowthConfig(measured_sides=(1, 2), depth=1, width=64, repeats=1)
     told = []
     report = growth.measure(config, torch.device("cpu"), told.append)
-    assert sum(told) == growth.runs(config)
+    assert sum(told) == growth.runs(config, torch.device("cpu"))
     assert [row["steps"][1024] for row in report["rows"]] == [1024**2, 1024**2, 11]
     assert all(
         seconds > 0 for row in report["rows"] for seconds in row["measured_seconds"].values()

@@ -14,7 +14,7 @@ def test_report() -> None:
     config = MethodsConfig(depth=1, timed_steps=2, repeats=1, json="a/place/of/this/machine.json")
     told = []
     report = methods.measure(config, CPU, told.append)
-    assert sum(told) == methods.runs(config)
+    assert sum(told) == methods.runs(config, CPU)
     assert [row["steps"] for row in report["rows"]] == [10, 256, 250]
     assert report["rows"][0]["ratios"] == dict.fromkeys(report["rows"][0]["ratios"], 1)
     ours, next_token, diffusion = report["rows"]

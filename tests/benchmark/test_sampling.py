@@ -18,7 +18,7 @@ def test_report() -> None:
     config = SampleConfig(modes=("exact",), batch=(1, 2), repeats=1)
     told = []
     report = sampling.measure(config, CPU, told.append)
-    assert sum(told) == sampling.runs(config)
+    assert sum(told) == sampling.runs(config, CPU)
     assert [(row["mode"], row["batch"]) for row in report["rows"]] == [("exact", 1), ("exact", 2)]
     for row in report["rows"]:
         parts = row["transformer_seconds"] + row["decoder_seconds"]

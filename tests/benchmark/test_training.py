@@ -43,19 +43,21 @@ def test_gradients_do_not_depend_on_checkpointing() -> None:
 def test_what_the_device_is_made_for_is_measured(
     has: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "made_for", lambda precision: has or precision == "float32")
-    kinds = training.kinds(TrainConfig(stages=("transformer",)))
+    monkeypatch.setattr(
+        training, "made_for", lambda precision, device: has or precision == "float32"
+    )
+    kinds = training.kinds(TrainConfig(stages=("transformer",)), CPU)
     assert [kind.precision for kind in kinds] == ["float32", "bfloat16"][: 1 + has]
-    asked = training.kinds(TrainConfig(stages=("transformer",), precision=("bfloat16",)))
+    asked = training.kinds(TrainConfig(stages=("transformer",), precision=("bfloat16",)), CPU)
     assert [kind.precision for kind in asked] == ["bfloat16"]
 
 
 def test_report_is_near_its_estimate() -> None:
-    precision = "bfloat16" if made_for("bfloat16") else "float32"
+    precision = "bfloat16" if made_for("bfloat16", CPU) else "float32"
     config = TrainConfig(precision=(precision,), batch=(48,), repeats=1)
     told = []
     rows = training.measure(config, CPU, told.append)["rows"]
-    assert sum(told) == training.runs(config)
+    assert sum(told) == training.runs(config, CPU)
     before = EstimateConfig(tasks=config.stages, precision=config.precision, batch=config.batch)
     estimated = estimate.estimate(before, CPU, lambda _: None)["rows"]
     assert len(rows) == len(estimated) == 2

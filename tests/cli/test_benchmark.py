@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from nextscale.benchmark import sampling, training
 from nextscale.cli.main import main
@@ -47,15 +48,15 @@ def test_what_a_device_emulates_is_left_out(
     saved: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (sampling, training):
-        monkeypatch.setattr(module, "made_for", lambda precision: precision == "float32")
+        monkeypatch.setattr(module, "made_for", lambda precision, device: precision == "float32")
     words = ["--model", saved, "--batch", "1", "--repeats", "1", "--no-memory"]
     assert main(["benchmark", "train", *words]) == 0
     told = capsys.readouterr()
     assert "bfloat16 is left out" in told.err
     assert "--precision float32 bfloat16 measures it" in told.err
     assert "bfloat16" not in told.out
-    assert sampling.modes(SampleConfig()) == ("exact", "compiled")
-    assert sampling.modes(SampleConfig(modes=("int8",))) == ("int8",)
+    assert sampling.modes(SampleConfig(), torch.device("cpu")) == ("exact", "compiled")
+    assert sampling.modes(SampleConfig(modes=("int8",)), torch.device("cpu")) == ("int8",)
 
 
 def test_estimate(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

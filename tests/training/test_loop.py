@@ -122,7 +122,7 @@ def test_half_precision_where_the_device_is_made_for_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for module in (engine, loop):
-        monkeypatch.setattr(module, "made_for", lambda precision: has)
+        monkeypatch.setattr(module, "made_for", lambda precision, device: has)
     words = ["--precision", asked, "--max-steps", 1]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
     assert runs.log(tmp_path / "run", "start")[0]["precision"] == taken
