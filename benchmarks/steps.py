@@ -86,7 +86,7 @@ print(json.dumps({"code": nextscale.__file__}), flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
     labels = torch.tensor(asked["seeds"]) % config.model.classes
-    states, tokens = [], []
+    tokens = []
     with torch.inference_mode():
         begin = time.perf_counter()
         drawn = generate(model, tokenizer, labels, seeds=asked["seeds"], **asked["sampling"])

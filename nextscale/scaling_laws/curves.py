@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nextscale.errors import UsageError
 from nextscale.files import read_json
 
 LEAST = 3  # models, for a law and its residuals
+SAME_ENTROPY = 1e-3  # nats between tokens that are the same but for rounding
 QUANTITIES = {  # L and Err of the paper, over all tokens and over those of the last scale
     "loss": "test loss, all scales",
     "loss_last": "test loss, last scale",
@@ -32,7 +34,8 @@ class Curve:
         depth, width: of the model.
         parameters: N, weights in the blocks.
         share: of the training images that it saw.
-        tokens: that it learnt, as an identity: tokenizer, test images and what their codes are.
+        tokens: that it learnt, as an identity: tokenizer, test images and scales.
+        entropy: of the test images' codes, in nats; machines round a few codes otherwise.
         steps: of the training.
         images: seen at each validation, (T,).
         flops: of training until then, (T,).
@@ -46,6 +49,7 @@ class Curve:
     parameters: int
     share: float
     tokens: str
+    entropy: float
     steps: int
     images: Values
     flops: Values
@@ -93,13 +97,7 @@ def read_ladder(
             found.append(read_curve(folder))
         except UsageError as error:
             left_out[str(folder)] = str(error)
-    kinds = sorted({curve.tokens for curve in found})
-    if len(kinds) > 1:
-        names = {curve.tokens: curve.name for curve in found}
-        raise UsageError(
-            f"{names[kinds[0]]} and {names[kinds[1]]} learnt different tokens ({kinds[0]}; "
-            f"{kinds[1]}); their losses cannot be compared"
-        )
+    check_tokens(found)
     sweeps = [curve for curve in found if curve.name.startswith("sweep-")]
     others = [curve for curve in found if curve not in sweeps]
     whole = [curve for curve in others if curve.share == 1]
@@ -118,6 +116,18 @@ def read_ladder(
         )
     shares = sorted((c for c in others if c.share < 1), key=lambda c: c.share)
     return ladder, shares, sweeps, left_out
+
+
+def check_tokens(curves: Sequence[Curve]) -> None:
+    """Raises UsageError naming two runs that learnt different tokens."""
+    ordered = sorted(curves, key=lambda curve: (curve.tokens, curve.entropy))
+    for one, other in pairwise(ordered):
+        if one.tokens != other.tokens or other.entropy - one.entropy > SAME_ENTROPY:
+            told = [f"{curve.tokens}, {curve.entropy:.4f} nats" for curve in (one, other)]
+            raise UsageError(
+                f"{one.name} and {other.name} learnt different tokens ({'; '.join(told)}); their "
+                "losses cannot be compared"
+            )
 
 
 def run_folders(places: Sequence[str | Path]) -> list[Path]:
@@ -170,7 +180,8 @@ def curve_of(folder: Path, config: dict[str, Any], entries: list[dict[str, Any]]
         width=model["width"],
         parameters=per_block * model["depth"] * model["width"] ** 2,
         share=config["data"].get("share", 1.0),
-        tokens=f"{kind} of {last['unigram_entropy']:.5f} nats, {len(last['scale_loss'])} scales",
+        tokens=f"{kind}, {len(last['scale_loss'])} scales",
+        entropy=float(last["unigram_entropy"]),
         steps=last["step"],
         images=images,
         flops=images * start["training_flops_per_image"],
