@@ -118,6 +118,13 @@ def read_ladder(
     return ladder, shares, sweeps, left_out
 
 
+def beside_whole(shares: Sequence[Curve], ladder: Sequence[Curve]) -> list[Curve]:
+    """Runs on shares of the images and those of the same sizes on all, by size and share."""
+    sizes = {curve.parameters for curve in shares}
+    runs = [*shares, *(curve for curve in ladder if curve.parameters in sizes)]
+    return sorted(runs, key=lambda curve: (curve.parameters, curve.share))
+
+
 def check_tokens(curves: Sequence[Curve]) -> None:
     """Raises UsageError naming two runs that learnt different tokens."""
     ordered = sorted(curves, key=lambda curve: (curve.tokens, curve.entropy))

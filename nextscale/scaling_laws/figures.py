@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from nextscale.scaling_laws.curves import QUANTITIES, Curve
+from nextscale.scaling_laws.curves import QUANTITIES, Curve, beside_whole
 from nextscale.scaling_laws.fit import Law
 
 mpl.use("Agg")  # no screen is needed
@@ -73,8 +73,7 @@ def draw_scales(report: dict[str, Any], ladder: Sequence[Curve], file: IO[bytes]
 
 def draw_shares(ladder: Sequence[Curve], shares: Sequence[Curve], file: IO[bytes]) -> None:
     """Writes test loss against images seen, of runs on shares of the images and on all."""
-    sizes = {curve.parameters for curve in shares}
-    runs = [*shares, *(curve for curve in ladder if curve.parameters in sizes)]
+    runs = beside_whole(shares, ladder)
     figure, axis = plt.subplots(figsize=(5, 4), layout="constrained")
     for style, curve in zip(styles(len(runs)), runs, strict=True):
         axis.plot(curve.images, curve.loss, **style, label=f"{curve.share:.0%} of the images")

@@ -3,12 +3,11 @@
 Everything here is arithmetic on arrays; `report` joins it to runs.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares, nnls
+from scipy.optimize import least_squares
 from scipy.stats import t as student
 
 Values = NDArray[np.float64]
@@ -168,71 +167,3 @@ def curvature(sizes: Values, losses: Values) -> tuple[float, float | None]:
     if abs(values[2]) < 1e-9:
         return bend, 1.0
     return bend, float(2 * student.sf(abs(values[2]) / max(deviation, 1e-12), freedom))
-
-
-def envelope(curves: Sequence[tuple[Values, Values]], points: int = 60) -> tuple[Values, Values]:
-    """The lowest loss of any run at each amount of arithmetic (the compute frontier).
-
-    Where only one run has been, there is nothing to choose from, and no frontier.
-
-    Args:
-        curves: of each run, arithmetic and loss, both (T,); between them logarithms are linear.
-        points: at which the frontier is taken, spread evenly in logarithms.
-
-    Returns:
-        arithmetic and loss, (n,), where the frontier falls.
-    """
-    low = sorted(flops[0] for flops, _ in curves)[1]
-    high = sorted(flops[-1] for flops, _ in curves)[-2]
-    if low >= high:
-        return np.array([]), np.array([])
-    at = np.geomspace(low, high, points)
-    lowest, count = np.full(points, np.inf), np.zeros(points)
-    for flops, losses in curves:
-        inside = (at >= flops[0] * (1 - 1e-9)) & (at <= flops[-1] * (1 + 1e-9))
-        found = np.exp(np.interp(np.log(at[inside]), np.log(flops), np.log(losses)))
-        lowest[inside] = np.minimum(lowest[inside], found)
-        count += inside
-    lowest[count < 2] = np.inf
-    before = np.minimum.accumulate(np.concatenate([[np.inf], lowest[:-1]]))
-    falls = np.isfinite(lowest) & (lowest < before)
-    return at[falls], lowest[falls]
-
-
-def frontier_exponent(curves: Sequence[tuple[Values, Values]]) -> float | None:
-    """Exponent of the compute frontier; None where runs do not overlap."""
-    flops, lowest = envelope(curves)
-    return fit_law(flops, lowest).alpha if len(flops) >= 2 else None
-
-
-def frontier_interval(
-    curves: Sequence[tuple[Values, Values]], confidence: float
-) -> tuple[float, float] | None:
-    """Interval of `frontier_exponent` by the jackknife over runs; None if it is not known."""
-    runs = range(len(curves))
-    without = [frontier_exponent([curves[j] for j in runs if j != i]) for i in runs]
-    found = np.array([exponent for exponent in without if exponent is not None])
-    whole = frontier_exponent(curves)
-    if whole is None or len(found) < len(curves):
-        return None
-    n = len(found)
-    error = np.sqrt((n - 1) / n * ((found - found.mean()) ** 2).sum())
-    half = float(student.ppf((1 + confidence) / 2, n - 1) * error)
-    return whole - half, whole + half
-
-
-def fit_cost(sizes: Values, flops: Values) -> Values:
-    """What a N + b N^(2/3) + c N^(1/3), none of them negative, comes nearest to the arithmetic.
-
-    Where depth and width grow together, blocks take arithmetic as N, attention as depth times width
-    and maps to and from tokens as width.
-
-    Returns:
-        a, b, c, by least squares of the relative error.
-    """
-    return nnls(cost_terms(sizes) / flops[:, None], np.ones(len(sizes)))[0]
-
-
-def cost_terms(sizes: Values) -> Values:
-    """What `fit_cost` adds up, (n, 3)."""
-    return np.stack([sizes, sizes ** (2 / 3), sizes ** (1 / 3)], 1)

@@ -6,8 +6,9 @@ import numpy as np
 
 from nextscale.config.scaling import PredictConfig
 from nextscale.errors import UsageError
+from nextscale.scaling_laws.cost import cost_terms
 from nextscale.scaling_laws.curves import QUANTITIES
-from nextscale.scaling_laws.fit import Law, cost_terms, prediction_interval
+from nextscale.scaling_laws.fit import Law, prediction_interval
 
 
 def predict(report: dict[str, Any], config: PredictConfig) -> dict[str, Any]:

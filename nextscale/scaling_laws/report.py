@@ -7,21 +7,20 @@ import numpy as np
 
 from nextscale.config.scaling import FitConfig
 from nextscale.errors import UsageError
-from nextscale.scaling_laws.curves import LEAST, QUANTITIES, Curve
+from nextscale.scaling_laws.cost import fit_cost
+from nextscale.scaling_laws.curves import LEAST, QUANTITIES, Curve, beside_whole
 from nextscale.scaling_laws.fit import (
     Values,
     bootstrap,
     correlation,
     crossing_interval,
     curvature,
-    envelope,
-    fit_cost,
     fit_floored,
     fit_law,
-    frontier_interval,
     leave_one_out,
     residuals,
 )
+from nextscale.scaling_laws.frontier import envelope, frontier_interval
 
 BENT = 0.01  # probability of as much curvature by noise, below which a law is said to bend
 
@@ -51,7 +50,7 @@ def analyse(
         "ends": {},
         "scales": {},
         "cost": fit_cost(sizes, flops).tolist(),
-        "data": data_entry(ladder, shares),
+        "data": [model_entry(curve) for curve in beside_whole(shares, ladder)],
         "sweeps": sorted(
             ({"name": curve.name, "loss": float(curve.loss[-1])} for curve in sweeps),
             key=lambda entry: entry["name"],
@@ -106,14 +105,6 @@ def scale_entry(sizes: Values, values: Values) -> dict[str, Any]:
         "smallest": float(values[0]),
         "largest": float(values[-1]),
     }
-
-
-def data_entry(ladder: Sequence[Curve], shares: Sequence[Curve]) -> list[dict[str, Any]]:
-    """Runs on shares of the images, beside those of the same sizes on all, by size and share."""
-    sizes = {curve.parameters for curve in shares}
-    runs = [*shares, *(curve for curve in ladder if curve.parameters in sizes)]
-    runs.sort(key=lambda curve: (curve.parameters, curve.share))
-    return [model_entry(curve) for curve in runs]
 
 
 def model_entry(curve: Curve) -> dict[str, Any]:

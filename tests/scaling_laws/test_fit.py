@@ -11,15 +11,13 @@ from nextscale.scaling_laws.fit import (
     correlation,
     crossing_interval,
     curvature,
-    envelope,
     fit_floored,
     fit_law,
-    frontier_exponent,
-    frontier_interval,
     leave_one_out,
     prediction_interval,
     residuals,
 )
+from nextscale.scaling_laws.frontier import envelope, frontier_exponent, frontier_interval
 
 SIZES = 18.0 * 32**2 * np.arange(1, 9) ** 3
 TRIALS = 150
