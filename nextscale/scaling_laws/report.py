@@ -22,6 +22,7 @@ from nextscale.scaling_laws.fit import (
 )
 from nextscale.scaling_laws.frontier import envelope, frontier_interval
 
+WORTH = 0.95  # of the error without a floor, which one with a floor must stay below
 BENT = 0.01  # probability of as much curvature by noise, below which a law is said to bend
 
 
@@ -141,10 +142,10 @@ def law_entry(sizes: Values, losses: Values, config: FitConfig) -> dict[str, Any
     }
     if len(sizes) > LEAST + 1:  # three values are fitted, and one model is left out
         floored = fit_floored(sizes, losses)
-        error = leave_one_out(sizes, losses, floored=True)
+        error, worth = leave_one_out(sizes, losses, floored=True), WORTH * entry["leave_one_out"]
         entry |= {
             "floored": {**vars(floored), "leave_one_out": error},
-            "better": "with a floor" if error < entry["leave_one_out"] else "without a floor",
+            "better": "with a floor" if error < worth else "without a floor",
         }
     return entry
 
