@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import sysconfig
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def compile_networks(transformer: Transformer, tokenizer: Tokenizer) -> None:
             accelerator.
     """
     check_compiler()
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kernels()))
+    keep_kernels()
     if next(transformer.parameters()).device.type == "cpu":
         compile_for_any_size(transformer)
     else:
@@ -102,6 +103,11 @@ def begin_step(*_: object) -> None:
     torch.compiler.cudagraph_mark_step_begin()
 
 
+def keep_kernels() -> None:
+    """Tells torch where compiled kernels are kept, before it takes a place of its own."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kernels()))
+
+
 def kernels() -> Path:
     """Where compiled kernels are kept, unless TORCHINDUCTOR_CACHE_DIR tells another place."""
     given = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
@@ -116,8 +122,11 @@ def quantize_linear(transformer: Transformer) -> None:
     Raises:
         UsageError: if torchao is not installed.
     """
-    # At its import torchao calls what torch calls deprecated, which users cannot mend.
+    # torchao calls what torch calls deprecated, and lacks what compiling it asks for; users cannot
+    # mend either.
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", "Int8Tensor does not implement _stable_hash_for_caching")
+    keep_kernels()  # torchao imports the compiler
     try:
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
     except ImportError as error:
