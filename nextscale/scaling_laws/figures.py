@@ -78,7 +78,7 @@ def draw_shares(ladder: Sequence[Curve], shares: Sequence[Curve], file: IO[bytes
     for style, curve in zip(styles(len(runs)), runs, strict=True):
         axis.plot(curve.images, curve.loss, **style, label=f"{curve.share:.0%} of the images")
     logarithmic(axis, "test loss, all scales")
-    axis.set_xlabel("images seen, repeated ones included")
+    axis.set(xscale="linear", xlabel="images seen, repeated ones included")
     axis.legend(fontsize="small")
     write(figure, file)
 
