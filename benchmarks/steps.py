@@ -234,10 +234,13 @@ def medians(runs: Sequence[Seconds]) -> Seconds:
 
 
 def described() -> str:
-    """The commit beside this file, and whether something was changed since."""
-    command = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, text=True)
-    return done.stdout.strip()
+    """The commit beside this file, and whether the package was changed since."""
+    name = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(name, cwd=REPOSITORY, capture_output=True, check=True, text=True)
+    changed = subprocess.run(
+        ["git", "diff", "--quiet", "HEAD", "--", "nextscale"], cwd=REPOSITORY, check=False
+    )
+    return done.stdout.strip() + "-dirty" * bool(changed.returncode)
 
 
 def upsampling_saved(model: str) -> float:
