@@ -112,7 +112,11 @@ def sampling_needs(whole: ModelConfig, precision: str, batch: int) -> dict[str, 
             generators=None,
             constrain=None,
         )
-        last_state(forgetting(peak, states)).image()
+        maps = last_state(forgetting(peak, states)).accumulated
+        images = []
+        for part in tokenizer.portions(maps):
+            peak.reset_mod_stats()
+            images.append(tokenizer.decode_accumulated(part))
     return {
         "parameters": parameters(both),
         "flops_per_image": float(drawing_flops(whole, guided=any(strengths))),

@@ -1,5 +1,7 @@
 """The multi-scale VQ tokenizer: encoder, quantizer, decoder (VAR Sec. 3.2)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -48,13 +50,17 @@ class Tokenizer(nn.Module):
         leave its caches.
         """
         accumulated = accumulated.contiguous(memory_format=torch.channels_last)  # faster on a CPU
-        at_once = len(accumulated)
-        if accumulated.device.type == "cpu":
-            pixels = accumulated[0, 0].numel() * self.config.downsampling**2
-            at_once = max(1, PIXELS // pixels)
-        parts = accumulated.split(at_once)
-        images = [self.decoder(self.from_latent(part)).clamp(-1, 1) for part in parts]
+        images = [
+            self.decoder(self.from_latent(part)).clamp(-1, 1) for part in self.portions(accumulated)
+        ]
         return images[0] if len(images) == 1 else torch.cat(images)
+
+    def portions(self, accumulated: Tensor) -> Sequence[Tensor]:
+        """The parts of a batch (B, C, h, w) that are decoded at once."""
+        if accumulated.device.type != "cpu":
+            return [accumulated]
+        pixels = accumulated[0, 0].numel() * self.config.downsampling**2
+        return accumulated.split(max(1, PIXELS // pixels))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Quantized]:
         """Training pass: reconstruction (B, channels, H, W), not clamped; the quantizer's terms."""

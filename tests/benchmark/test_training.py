@@ -70,7 +70,7 @@ def test_report_is_near_its_estimate() -> None:
 
 
 def test_estimate_of_drawing() -> None:
-    config = EstimateConfig(model="var-d16", tasks=("sample",), batch=(1,), rate=1000)
+    config = EstimateConfig(model="var-d16", tasks=("sample",), batch=(2,), rate=1000)
     rows = estimate.estimate(config, CPU, lambda _: None)["rows"]
     assert rows[0]["parameters"] == rows[1]["parameters"] == pytest.approx(418e6, rel=0.02)
     assert rows[0]["seconds_per_image"] == pytest.approx(0.991, abs=0.001)
