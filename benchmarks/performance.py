@@ -49,6 +49,10 @@ BENCHMARKS = {
         "nextscale benchmark sample --model var-d36-512 --random-weights --batch 1 --modes exact "
         "--repeats 1",
     ),
+    "tiles": (
+        "Decoding in tiles: the shape of the released tokenizer at 512 pixels",
+        "python benchmarks/tiles.py",
+    ),
     "methods": (
         "Next-scale against next-token and diffusion: d16, 256 tokens, unguided",
         "nextscale benchmark methods",

@@ -172,26 +172,28 @@ class Steps:
         found: list[list[Seconds]] = [[] for _ in STEPS]
         for seeds in asked:
             for i, drawer in enumerate(self.drawers):
-                found[i].append(drawer.draw(seeds, self.file(i, seeds[0])))
+                found[i].append(drawer.draw(seeds, drawing_of(self.folder, i, seeds[0])))
                 self.advance(1)
         return found
 
-    def file(self, step: int, seed: int) -> Path:
-        """Where the tokens and images of a batch that begins with `seed` are left."""
-        return self.folder / f"{step}_{seed}.npz"
 
-    def difference(self, step: int, seeds: int) -> dict[str, Any]:
-        """How the images of a step, drawn one by one, differ from the first step's."""
-        flips, distances = [], []
-        for seed in range(seeds):
-            first, other = (np.load(self.file(i, seed)) for i in (0, step))
-            places = np.flatnonzero(first["tokens"] != other["tokens"])
-            if len(places):  # what follows the first one differs because of it
-                at = int(places[0])
-                pair = [int(drawn["tokens"].flat[at]) for drawn in (first, other)]
-                flips.append({"seed": seed, "position": at, "tokens": pair})
-            distances.append(float(np.abs(first["image"] - other["image"]).max()))
-        return {"flips": flips, "largest_difference": max(distances)}
+def drawing_of(folder: Path, step: int, seed: int) -> Path:
+    """Where the tokens and images of a batch that begins with `seed` are left."""
+    return folder / f"{step}_{seed}.npz"
+
+
+def difference(folder: Path, step: int, seeds: int) -> dict[str, Any]:
+    """How the images of a step, drawn one by one, differ from the first step's."""
+    flips, distances = [], []
+    for seed in range(seeds):
+        first, other = (np.load(drawing_of(folder, i, seed)) for i in (0, step))
+        places = np.flatnonzero(first["tokens"] != other["tokens"])
+        if len(places):  # what follows the first one differs because of it
+            at = int(places[0])
+            pair = [int(drawn["tokens"].flat[at]) for drawn in (first, other)]
+            flips.append({"seed": seed, "position": at, "tokens": pair})
+        distances.append(float(np.abs(first["image"] - other["image"]).max()))
+    return {"flips": flips, "largest_difference": max(distances)}
 
 
 def measure(model: str, seeds: int, batch: int) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def measure(model: str, seeds: int, batch: int) -> dict[str, Any]:
                 "predicted": step.predicted.format(upsampling=-upsampling_saved(model)),
                 "alone": medians(singles[i]),
                 "batch": medians(batches[i]),
-                **steps.difference(i, seeds),
+                **difference(Path(folder), i, seeds),
             }
             for i, step in enumerate(STEPS)
         ]
