@@ -32,8 +32,9 @@ class GrowthConfig:
     json: str = ""
 
     def __post_init__(self) -> None:
-        check_range(self, "repeats width", 1)
+        check_range(self, "repeats", 1)
         TransformerConfig(depth=self.depth, width=self.width)
+        check_range(self, "width", 1)  # which a transformer would take for 64 * depth
         for side in (*self.sides, *self.measured_sides):
             if side < 1 or side & (side - 1):
                 raise UsageError(f"side {side} is no power of two; scales double up to it")
