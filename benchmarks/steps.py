@@ -268,8 +268,8 @@ def lines(report: dict[str, Any]) -> list[dict[str, str]]:
             "predicted": row["predicted"],
             "batch 1": seconds(row["alone"], first["alone"]),
             batch: seconds(row["batch"], first["batch"]),
-            "transformer": f"{row['batch']['transformer']:.2f}",
-            "decoder": f"{row['batch']['decoder']:.2f}",
+            "transformer": f"{row['batch']['transformer']:.3g}",
+            "decoder": f"{row['batch']['decoder']:.3g}",
             "spread": f"{row['batch']['spread']:.0%}",
             "seeds with another token": f"{len(row['flips'])} of {report['seeds']}",
             "images differ by": f"{row['largest_difference']:.0e}",
@@ -280,7 +280,7 @@ def lines(report: dict[str, Any]) -> list[dict[str, str]]:
 
 def seconds(took: Seconds, first: Seconds) -> str:
     """Seconds an image, and how many times faster than at first."""
-    return f"{took['seconds']:.2f} ({first['seconds'] / took['seconds']:.2f}x)"
+    return f"{took['seconds']:.3g} ({first['seconds'] / took['seconds']:.2f}x)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

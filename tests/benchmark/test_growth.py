@@ -71,6 +71,7 @@ def test_report() -> None:
         ({"measured_sides": (4,)}, "measured_sides holds one size"),
         ({"repeats": 0}, "repeats is 0"),
         ({"width": 0, "depth": 0}, "depth is 0"),
+        ({"width": 0}, "width is 0"),
     ],
 )
 def test_bad_options(options, told) -> None:
