@@ -168,7 +168,8 @@ def accelerate(
     """Makes a pipeline as fast as the options of `add_acceleration_arguments` ask.
 
     Args:
-        batch: images that will be drawn at once; compiled code may serve no other number.
+        batch: images that will be drawn at once. Graphs of a CPU serve any number but one, those
+            of an accelerator no other.
         sampling: options that they will be drawn with.
         tells: whether this process speaks to the user.
 
@@ -189,9 +190,9 @@ def accelerate(
         pipe.quantize()
     if options.compile:
         pipe.compile()
-        begin = time.perf_counter()
-        for _ in range(1 if pipe.device.type == "cpu" else 2):  # CUDA graphs record a second run
-            pipe.sample([None] * batch, **sampling)
+        begin, on_cpu = time.perf_counter(), pipe.device.type == "cpu"
+        for _ in range(1 if on_cpu else 2):  # CUDA graphs record a second run
+            pipe.sample([None] * (min(batch, 2) if on_cpu else batch), **sampling)
         seconds = time.perf_counter() - begin
         if tells:
             tell(f"compiled in {seconds:.0f} s; the kernels are kept in {kernels()}")

@@ -18,6 +18,7 @@ def page(report: dict[str, Any], left_out: dict[str, str]) -> str:
     )
     parts.append(table([model_row(model) for model in models]))
     parts.append("## L = (β N)^α\n\n" + table([law_row(report, name) for name in QUANTITIES]))
+    parts.append("![Loss and error against weights](laws.png)")
     parts.append(bends(report))
     if report["held_out"]:
         rows = [
@@ -39,6 +40,7 @@ def page(report: dict[str, Any], left_out: dict[str, str]) -> str:
         "would end lower. Intervals by the jackknife over models. Beside it the law through the "
         "runs' ends.\n\n" + table([frontier_row(report, name) for name in QUANTITIES])
     )
+    parts.append("![Loss and error against training arithmetic](frontier.png)")
     scales = zip(report["scales"]["scale_loss"], report["scales"]["scale_error"], strict=True)
     rows = [
         {
@@ -53,10 +55,12 @@ def page(report: dict[str, Any], left_out: dict[str, str]) -> str:
         for k, (loss, error) in enumerate(scales)
     ]
     parts.append("## Scale by scale\n\n" + table(rows))
+    parts.append("![Loss and error of every scale against weights](scales.png)")
     if report["data"]:
         parts.append(
             "## Fewer images, as many steps\n\n" + table(list(map(data_row, report["data"])))
         )
+        parts.append("![Loss against images seen](shares.png)")
     if report["sweeps"]:
         rows = [{"run": e["name"], "loss": f"{e['loss']:.4f}"} for e in report["sweeps"]]
         parts.append("## Learning rates around the rule, short runs\n\n" + table(rows))
