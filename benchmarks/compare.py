@@ -5,8 +5,8 @@
     python benchmarks/compare.py table
 
 `run` tunes, trains, draws and judges whatever is not recorded yet, and goes on where it was
-stopped, also without the trainings of rows that are recorded; `time` measures seconds an image
-side by side; `table` writes table and figures.
+stopped, also without the trainings of rows that are recorded; `time` measures seconds an image and
+images a second of training, side by side; `table` writes table and figures.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ import torch
 from accelerate import PartialState
 from contenders import CFG, PYRAMID, ROWS, SHARES, SINGLE, TOP_K, TRAININGS, Row
 from diffusion import load_diffusion, sample
+from dit import Diffusion
 from tables import write_results
-from torch import Tensor
+from torch import Tensor, nn
+from torch._inductor import config as inductor
 from trainings import (
     Comparison,
     checkpoint_at,
@@ -34,11 +37,12 @@ from trainings import (
     full_training,
     log_of,
     tokenizer_of,
+    training_rate,
     tuned_rate,
 )
 
 from nextscale import checkpoint
-from nextscale.acceleration import made_for
+from nextscale.acceleration import can_compile, made_for
 from nextscale.classifiers import load_judge
 from nextscale.cli.inference import progress
 from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for
@@ -55,6 +59,7 @@ from nextscale.evaluation.report import drawer
 CHUNK = 250
 TIMED = 50  # images drawn at once when seconds are measured
 REPEATS = 5
+TIMED_STEPS = 200  # of training, when its rate is measured
 COLUMNS = ("fid", "is", "precision", "recall")
 
 
@@ -75,20 +80,41 @@ class Contender:
     steps: int
 
 
+@lru_cache(maxsize=1)  # a row is judged many times, and compiling takes as long as 500 images
+def compiled_diffusion(place: Path) -> Diffusion:
+    """A diffusion model for thousands of images: compiled where that is possible."""
+    network = load_diffusion(place)
+    lower(network.transformer)
+    if can_compile():
+        network.transformer.compile(dynamic=False)
+    return network
+
+
+def drawing_precision() -> str:
+    """In what transformers multiply when thousands of images are judged."""
+    return "bf16" if made_for("bfloat16", torch.device("cpu")) else "no"
+
+
+def lower(transformer: nn.Module) -> None:
+    """Lets a transformer multiply in bfloat16 on a processor made for it, in half the time."""
+    lowered = torch.autocast("cpu", torch.bfloat16, enabled=drawing_precision() == "bf16")
+    transformer.forward = lowered(transformer.forward)
+
+
 def open_contender(
-    row: Row, place: Path, options: dict[str, Any], bfloat16: bool = False
+    row: Row, place: Path, options: dict[str, Any], hurried: bool = False
 ) -> Contender:
     """Loads a row's network from a checkpoint.
 
     Args:
-        bfloat16: in which diffusion computes then, in half the hours, on a device made for it.
+        hurried: for thousands of images, which are the same but for rounding: in
+            `drawing_precision`, diffusion compiled.
     """
     if row.sampler:
-        network = load_diffusion(place)
-        lowered = bfloat16 and made_for("bfloat16", network.device)
+        network = compiled_diffusion(place) if hurried else load_diffusion(place)
 
         def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
-            with torch.autocast(network.device.type, torch.bfloat16, enabled=lowered):
+            with inductor.patch(freezing=hurried):  # weights as constants, in the processor's order
                 return sample(
                     network, labels, seeds, steps=row.steps, sampler=row.sampler, **options
                 )
@@ -96,6 +122,8 @@ def open_contender(
         weights = parameters(network.transformer)
         return Contender(draw, network.config.classes, weights, row.steps)
     pipe = checkpoint.load(place)
+    if hurried:
+        lower(pipe.model.transformer)
     draws = drawer(pipe, {"cfg": 0.0, "top_k": 0, **options})
     return Contender(draws, pipe.model.config.classes, parameters(pipe.model), pipe.model.steps)
 
@@ -119,7 +147,7 @@ class Jury:
         self, row: Row, place: Path, options: dict[str, Any], count: int, seed: int, real: Features
     ) -> dict[str, float]:
         """Figures of images that a row draws with these options."""
-        contender = open_contender(row, place, options, bfloat16=True)
+        contender = open_contender(row, place, options, hurried=True)
         labels = [i % contender.classes for i in range(count)]
         judge = None
         if row.keep < 1:
@@ -173,6 +201,7 @@ def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
         "parameters": contender.parameters,
         "steps": contender.steps,
         "precision": log_of(runs[0])[0]["precision"],
+        "drawing_precision": drawing_precision(),
         "cost": cost_of(runs[0]),
         "images_judged": count,
         "threads": torch.get_num_threads(),
@@ -209,15 +238,18 @@ def keep_rfid(comparison: Comparison, name: str) -> None:
 def measure_time(comparison: Comparison) -> None:
     """Records seconds an image of every row, measured in turn so that all meet the same machine.
 
-    Seconds do not depend on what a network has learnt, so each is trained for one step here.
+    Seconds do not depend on what a network has learnt, so each is trained for a few steps here,
+    whose rate is recorded too.
     """
-    shaped = replace(comparison, work=str(Path(comparison.work) / "shapes"), max_steps=1)
-    contenders = {}
+    steps = comparison.max_steps or TIMED_STEPS
+    shaped = replace(comparison, work=str(Path(comparison.work) / "shapes"), max_steps=steps)
+    contenders, rates = {}, {}
     for name, row in ROWS.items():
         known = comparison.record(f"row_{name}")
         if known is not None:
-            place = full_training(shaped, row.training, 0) / "final"
-            contenders[name] = open_contender(row, place, known["tuning"]["options"])
+            run = full_training(shaped, row.training, 0)
+            rates[row.training] = training_rate(run)
+            contenders[name] = open_contender(row, run / "final", known["tuning"]["options"])
     if not contenders:
         raise UsageError(f"{comparison.records} holds no row; `compare.py run` makes them")
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -233,6 +265,7 @@ def measure_time(comparison: Comparison) -> None:
         {
             "median": {name: statistics.median(values) for name, values in seconds.items()},
             "all": seconds,
+            "training_images_per_second": rates,
             "images_at_once": TIMED,
             "threads": torch.get_num_threads(),
             "date": time.strftime("%Y-%m-%d"),

@@ -41,7 +41,11 @@ def write_results(records: Path) -> None:
     if not rows:
         raise UsageError(f"{records} holds no row; `python benchmarks/compare.py run` makes them")
     known = records / "seconds.json"
-    seconds = read_json(known)["median"] if known.is_file() else {}
+    timed = read_json(known) if known.is_file() else {}
+    seconds, rates = timed.get("median", {}), timed.get("training_images_per_second", {})
+    for row in rows.values():  # one machine's rates are comparable, those of the trainings are not
+        if row["training"] in rates:
+            row["cost"]["hours"] = row["cost"]["images"] / rates[row["training"]] / 3600
     write_text(records.parent / "comparison.md", table(records, rows, seconds))
     draw_cost(rows, records.parent / "comparison_cost.png")
     if seconds:
@@ -70,11 +74,13 @@ def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str
         "Each option is the one of lowest FID with 2,000 images against 10,000 training images, "
         "tuned in the order shown; each learning rate that of the lowest loss on unseen images "
         "after a short training. DDPM takes the guidance of DDIM, rejection the options of the row "
-        "above it. Trainings multiply in bf16 on machines made for it, others in float32 (`no`); "
-        "judged images of diffusion are drawn likewise. Seconds are measured in float32 for all.",
+        "above it. Transformers multiply in bf16 on machines made for it, else in float32 (`no`), "
+        "when they are trained and when images are drawn to be judged. Seconds are measured in "
+        "float32 for all; hours are those at the rates that `time` measures, one training after "
+        "the other on one machine.",
         "",
-        "| row | learning rate | top-k | guidance | trained seeds | precision | date |",
-        "|---|---|---|---|---|---|---|",
+        "| row | learning rate | top-k | guidance | trained seeds | trained in | drawn in | date |",
+        "|---|---|---|---|---|---|---|---|",
         *(f"| {tuning(row)} |" for row in rows.values()),
         "",
         "## Data efficiency",
@@ -115,7 +121,7 @@ def tuning(row: dict[str, Any]) -> str:
     options = row["tuning"]["options"]
     chosen = [str(options.get(name) or "off") for name in ("top_k", "cfg")]
     seeds = str(len({run["training_seed"] for run in row["runs"]}))
-    last = [seeds, row["precision"], row["date"]]
+    last = [seeds, row["precision"], row.get("drawing_precision", "no"), row["date"]]
     return " | ".join([row["title"], f"{row['learning_rate']:g}", *chosen, *last])
 
 

@@ -141,15 +141,21 @@ def full_training(comparison: Comparison, name: str, seed: int) -> Path:
     return trained(comparison, name, seed, **options)
 
 
-def cost_of(run: Path) -> dict[str, float]:
-    """Arithmetic and hours of a training, and images it saw.
+def steps_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log that tell of training steps."""
+    return [entry for entry in log_of(run) if "images_per_second" in entry]
 
-    Hours are told at the run's median rate: it may have been stopped, or have waited for others.
-    """
-    steps = [entry for entry in log_of(run) if "images_per_second" in entry]
-    images = max(entry["images"] for entry in steps)
-    rate = statistics.median(entry["images_per_second"] for entry in steps)
-    return {"images": images, "hours": images / rate / 3600, "flops": images * training_flops(run)}
+
+def training_rate(run: Path) -> float:
+    """Images a second of a training, the median: it may have been stopped, or waited for others."""
+    return statistics.median(entry["images_per_second"] for entry in steps_of(run))
+
+
+def cost_of(run: Path) -> dict[str, float]:
+    """Arithmetic and hours of a training, at its median rate, and images it saw."""
+    images = max(entry["images"] for entry in steps_of(run))
+    hours = images / training_rate(run) / 3600
+    return {"images": images, "hours": hours, "flops": images * training_flops(run)}
 
 
 def checkpoint_at(run: Path, share: float) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 import compare
 import contenders
 import pytest
+import torch
 import trainings
 from diffusion import DiffusionTraining
 
@@ -19,6 +20,7 @@ from nextscale.cli.options import from_options, parser_for
 from nextscale.cli.training import add_training_arguments
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.errors import UsageError
+from nextscale.models.transformer import MLP
 
 KINDS = {
     "tokenizer": TokenizerTraining,
@@ -141,16 +143,40 @@ def test_table_and_figures(tmp_path: Path) -> None:
             "on_the_way": [{"share": 0.1, "fid": 4.0}, {"share": 0.3, "fid": 3.0}],
         }
         trainings.Comparison(records=str(records)).keep(f"row_{name}", record)
-    seconds = {"median": {"ar": 0.02, "dit_ddim": 0.4}}
+    rates = {"ar": 10 / 7200}  # of 10 images: two hours, where the training's own log tells half
+    seconds = {"median": {"ar": 0.02, "dit_ddim": 0.4}, "training_images_per_second": rates}
     trainings.Comparison(records=str(records)).keep("seconds", seconds)
     assert compare.main(command) == 0
     page = (tmp_path / "comparison.md").read_text()
     assert "| next-token | 0.050 (±0.050) | 5.00 | 0.80 | 0.70 | 90.0% | 2,000,000 | 49 |" in page
+    assert "| 49 | 0.0200 | 3 | 2.00 |" in page
+    assert "| 49 | 0.4000 | 3 | 0.50 |" in page
     assert "| next-token | 4.000 | 3.000 | 0.050 |" in page
     assert "Not made yet: next-scale; + AdaLN; + top-k; + guidance; larger model;" in page
-    assert "| DiT, DDIM | 0.001 | off | 1.5 | 1 | bf16 | 2026-11-25 |" in page
+    assert "| DiT, DDIM | 0.001 | off | 1.5 | 1 | bf16 | no | 2026-11-25 |" in page
     for figure in ("comparison_cost.png", "comparison_seconds.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_that_are_judged_are_those_of_users_but_for_rounding(
+    saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "drawing_precision", lambda: "bf16")
+    row, options = contenders.ROWS["var"], {"cfg": 1.5, "top_k": 1}  # the likeliest token
+    labels = torch.arange(8) % 3
+    plain, judged = (
+        compare.open_contender(row, Path(saved), options, hurried).draw(labels, range(8))
+        for hurried in (False, True)
+    )
+    assert judged.dtype == plain.dtype
+    assert (judged == plain).flatten(1).all(1).float().mean() >= 0.5
+    dtypes = []
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, _, out: dtypes.append(out.dtype) if isinstance(module, MLP) else None
+    )
+    with hook:
+        compare.open_contender(row, Path(saved), options, True).draw(labels, range(8))
+    assert set(dtypes) == {torch.bfloat16}
 
 
 @pytest.mark.parametrize(

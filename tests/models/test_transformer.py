@@ -38,6 +38,27 @@ def test_blocks_weigh_as_the_paper_counts(depth):
 
 
 @pytest.mark.parametrize("normalized", [True, False])
+def test_a_compiled_block_trains_as_a_plain_one(normalized):
+    config = TransformerConfig(width=12, heads=3, normalized_attention=normalized)
+    block = AdaLNBlock(config, 0.0)
+    x, condition = torch.randn(2, TOKENS, 12), torch.randn(2, 12)
+    gradients = []
+    for call in (block, torch.compile(block, backend="aot_eager", fullgraph=True)):
+        given = x.clone().requires_grad_()
+        out = call(given, condition, PIECES)
+        inputs = [given, *block.parameters()]
+        gradients.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_gelu_is_gelu():
+    x = torch.linspace(-12, 12, 1001)
+    compiled = torch.compile(transformer.gelu, backend="eager", fullgraph=True)(x)
+    torch.testing.assert_close(compiled, F.gelu(x, approximate="tanh"), rtol=1e-5, atol=1e-6)
+    assert not compiled.equal(F.gelu(x, approximate="tanh"))  # it is the other formula
+
+
+@pytest.mark.parametrize("normalized", [True, False])
 @torch.inference_mode()
 def test_attention_equals_one_softmax_under_a_block_causal_mask(normalized):
     config = TransformerConfig(width=12, heads=3, normalized_attention=normalized)
