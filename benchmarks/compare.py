@@ -55,6 +55,7 @@ from nextscale.evaluation.features import features_of, gathered
 from nextscale.evaluation.images import ImageSet, open_raw
 from nextscale.evaluation.metrics import Features, compare
 from nextscale.evaluation.report import drawer
+from nextscale.training.engine import device_of_runs
 
 CHUNK = 250
 TIMED = 50  # images drawn at once when seconds are measured
@@ -83,7 +84,7 @@ class Contender:
 @lru_cache(maxsize=1)  # a row is judged many times, and compiling takes as long as 500 images
 def compiled_diffusion(place: Path) -> Diffusion:
     """A diffusion model for thousands of images: compiled where that is possible."""
-    network = load_diffusion(place)
+    network = load_diffusion(place).to(device_of_runs())
     lower(network.transformer)
     if can_compile():
         network.transformer.compile(dynamic=False)
@@ -92,12 +93,13 @@ def compiled_diffusion(place: Path) -> Diffusion:
 
 def drawing_precision() -> str:
     """In what transformers multiply when thousands of images are judged."""
-    return "bf16" if made_for("bfloat16", torch.device("cpu")) else "no"
+    return "bf16" if made_for("bfloat16", device_of_runs()) else "no"
 
 
 def lower(transformer: nn.Module) -> None:
-    """Lets a transformer multiply in bfloat16 on a processor made for it, in half the time."""
-    lowered = torch.autocast("cpu", torch.bfloat16, enabled=drawing_precision() == "bf16")
+    """Lets a transformer multiply in bfloat16 on a device made for it, in half the time."""
+    enabled = drawing_precision() == "bf16"
+    lowered = torch.autocast(device_of_runs().type, torch.bfloat16, enabled=enabled)
     transformer.forward = lowered(transformer.forward)
 
 
@@ -111,7 +113,7 @@ def open_contender(
             `drawing_precision`, diffusion compiled.
     """
     if row.sampler:
-        network = compiled_diffusion(place) if hurried else load_diffusion(place)
+        network = (compiled_diffusion if hurried else load_diffusion)(place).to(device_of_runs())
 
         def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
             with inductor.patch(freezing=hurried):  # weights as constants, in the processor's order
@@ -121,7 +123,7 @@ def open_contender(
 
         weights = parameters(network.transformer)
         return Contender(draw, network.config.classes, weights, row.steps)
-    pipe = checkpoint.load(place)
+    pipe = checkpoint.load(place).to(device_of_runs())
     if hurried:
         lower(pipe.model.transformer)
     draws = drawer(pipe, {"cfg": 0.0, "top_k": 0, **options})
@@ -151,7 +153,8 @@ class Jury:
         labels = [i % contender.classes for i in range(count)]
         judge = None
         if row.keep < 1:
-            judge = load_judge(self.comparison.extractor, checkpoint.load(place))
+            drawer_of = checkpoint.load(place).to(device_of_runs())
+            judge = load_judge(self.comparison.extractor, drawer_of)
         drawing = Drawing(contender.draw, labels, seed * 10**6, row.keep, judge)
         told = [str(place), row.sampler, row.steps, row.keep, options, count, seed]
         name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
@@ -257,7 +260,7 @@ def measure_time(comparison: Comparison) -> None:
     for _ in range(REPEATS):
         for name, contender in contenders.items():
             begin = time.perf_counter()
-            contender.draw(labels, range(TIMED))
+            contender.draw(labels, range(TIMED)).cpu()  # waits for the device
             kept = ROWS[name].keep
             seconds[name].append((time.perf_counter() - begin) / TIMED / kept)
     comparison.keep(
