@@ -1,0 +1,136 @@
+"""Where a next-scale model's FID comes from: its first scales taken from real images.
+
+    python benchmarks/coherence.py [CHECKPOINT] [--count N] [--options JSON] [--json FILE]
+
+Tokens of a scale are drawn independently of each other, given the coarser ones (VAR Eq. 4). What
+they then fail to agree on shows in the step of the FID from row to row: a row's first scales are
+those of real training images of the same classes, the rest is drawn; the last is a reconstruction.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import Tensor
+
+from nextscale import checkpoint
+from nextscale.acceleration import keep_freed_memory
+from nextscale.benchmark.timing import machine
+from nextscale.cli.inference import progress
+from nextscale.cli.measuring import check_report, conclude
+from nextscale.data.fashion_mnist import IMAGES, LABELS, PARTS, find, read_idx
+from nextscale.errors import UsageError
+from nextscale.evaluation.chunks import Arrays
+from nextscale.evaluation.extractors import load_extractor
+from nextscale.evaluation.features import features_of, see
+from nextscale.evaluation.images import ImageSet, open_raw
+from nextscale.evaluation.metrics import Features, compare
+from nextscale.models.var import VAR
+from nextscale.pipeline import Pipeline
+from nextscale.pixels import to_pixels, to_tensor
+from nextscale.sampling import generate, last_state
+from nextscale.training.engine import device_of_runs
+
+MODEL = "fashion-mnist"
+REFERENCE = "fashion-mnist:test"
+BATCH = 250
+KEYS = ("values", "logits")
+
+
+def draw(
+    pipe: Pipeline, images: Tensor, labels: Tensor, first: int, given: int, options: dict[str, Any]
+) -> Tensor:
+    """Images (B, 1, H, W) whose `given` first scales are those of real images of their classes.
+
+    Args:
+        first: number of the first image, and its seed.
+        options: of sampling.
+    """
+    quantizer = pipe.tokenizer.quantizer
+    with torch.inference_mode():
+        vectors = [quantizer.lookup(tokens) for tokens in pipe.tokenizer.encode(images)]
+
+    def constrain(k: int, drawn: Tensor) -> Tensor:
+        return vectors[k] if k < given else drawn
+
+    seeds = range(first, first + len(labels))
+    states = generate(
+        pipe.model, pipe.tokenizer, labels, seeds=seeds, constrain=constrain, **options
+    )
+    return last_state(states).image()
+
+
+def measure(name: str, count: int, options: dict[str, Any]) -> dict[str, Any]:
+    """The report; its `rows` hold a number of given scales each."""
+    pipe = checkpoint.load(name).to(device_of_runs())
+    if not isinstance(pipe.model, VAR):
+        raise UsageError(f"{name} is no next-scale model; its tokens are drawn one by one")
+    extractor = load_extractor(MODEL)
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    images = ImageSet(open_raw(REFERENCE), REFERENCE, extractor.channels)
+    reference = features_of(images, extractor, state)
+    pixels = to_tensor(read_idx(find(), f"{PARTS['train']}-{IMAGES}")[:count], 1)
+    labels = torch.tensor(read_idx(find(), f"{PARTS['train']}-{LABELS}")[:count].astype(np.int64))
+    scales, rows = pipe.model.scales, []
+    with progress("drawing", len(pixels) * (len(scales) + 1)) as advance:
+        for given in range(len(scales) + 1):
+            seen: list[Arrays] = []
+            for first in range(0, len(pixels), BATCH):
+                real, classes = (x[first : first + BATCH].to(pipe.device) for x in (pixels, labels))
+                drawn = draw(pipe, real, classes, first, given, options)
+                seen.append(see(extractor, to_pixels(drawn)))
+                advance(len(drawn))
+            values, logits = (np.concatenate([s[key] for s in seen]) for key in KEYS)
+            features = Features(extractor.identity, values, logits)
+            figures = compare(features, reference, ("fid", "precision", "recall"))
+            figures["class_accuracy"] = float((logits.argmax(1) == labels.numpy()).mean())
+            rows.append({"given_scales": given, **figures})
+    shared = {"model": name, "images": len(pixels), "options": options, "scales": scales}
+    return {**shared, "rows": rows, **machine(pipe.device)}
+
+
+def lines(report: dict[str, Any]) -> list[dict[str, str]]:
+    """The report as rows of a table."""
+    sides = ["x".join(map(str, scale)) for scale in report["scales"]]
+    return [
+        {
+            "from real images": ", ".join(sides[: row["given_scales"]]) or "nothing",
+            "FID": f"{row['fid']:.3f}",
+            "precision": f"{row['precision']:.2f}",
+            "recall": f"{row['recall']:.2f}",
+            "class accuracy": f"{row['class_accuracy']:.1%}",
+        }
+        for row in report["rows"]
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures and tells; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("checkpoint", nargs="?", default=MODEL)
+    parser.add_argument("--count", type=int, default=10000, help="images a row")
+    parser.add_argument("--options", default="{}", help='of sampling, as JSON: {"top_k": 25}')
+    parser.add_argument("--json", default="", help="file of the report")
+    given = parser.parse_args(arguments)
+    try:
+        check_report(given.json)
+        try:
+            options = dict(json.loads(given.options))
+        except ValueError as error:
+            raise UsageError(f"--options {given.options} is no JSON object ({error})") from error
+        keep_freed_memory()
+        report = measure(given.checkpoint, given.count, options)
+    except UsageError as error:
+        print(f"coherence: error: {error}", file=sys.stderr)
+        return 2
+    conclude(report, given.json, lines(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
