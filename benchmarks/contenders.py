@@ -9,7 +9,7 @@ from pathlib import Path
 RECIPES = Path(__file__).parents[1] / "recipes/fashion_mnist/compare"
 
 RATES = (1e-3, 3e-3, 1e-2)  # learning rates tried for every kind; 3e-4 lost in half an epoch
-TOP_K = (0, 200, 100, 50, 25)
+TOP_K = (0, 200, 100, 50, 25, 10, 5)
 CFG = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 PYRAMID, SINGLE = "pyramid", "tokenizer_single"
 

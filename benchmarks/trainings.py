@@ -1,6 +1,7 @@
 """The comparison's trainings: run to their end, their learning rates tuned, their cost told."""
 
 import json
+import math
 import os
 import statistics
 import sys
@@ -138,6 +139,7 @@ def full_training(comparison: Comparison, name: str, seed: int) -> Path:
         longer = ours / theirs
         options["epochs"] = round(recipe["epochs"] * longer, 2)
         options["save_every"] = round(recipe["save_every"] * longer)
+        options["keep"] = math.ceil(recipe["keep"] * longer)  # more epochs end with a checkpoint
     return trained(comparison, name, seed, **options)
 
 

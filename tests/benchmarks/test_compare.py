@@ -118,7 +118,9 @@ def test_diffusion_gets_the_arithmetic_of_its_peer(
     comparison.keep("rate_dit", {"losses": {"0.001": 1.0}})
     assert trainings.full_training(comparison, "dit", 0) == tmp_path / "dit"
     assert [name for name, _ in asked] == [contenders.EQUAL_COST, "dit", "dit"]
-    assert asked[-1][1]["epochs"] == 3 * 5  # of the recipe
+    longest = asked[-1][1]
+    assert longest["epochs"] == 3 * 5  # of the recipe
+    assert longest["keep"] >= 937 * 15 // longest["save_every"] + 15  # every checkpoint stays
 
 
 def test_table_and_figures(tmp_path: Path) -> None:
