@@ -1,14 +1,14 @@
 """Where a next-scale model's FID comes from: its first scales taken from real images.
 
-    python benchmarks/coherence.py [CHECKPOINT] [--count N] [--options JSON] [--json FILE]
+    python benchmarks/coherence.py [CHECKPOINT] [--count N] [--json FILE]
 
 Tokens of a scale are drawn independently of each other, given the coarser ones (VAR Eq. 4). What
 they then fail to agree on shows in the step of the FID from row to row: a row's first scales are
-those of real training images of the same classes, the rest is drawn; the last is a reconstruction.
+those of real training images of the same classes, the rest is drawn from all codes, unguided; the
+last is a reconstruction.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -42,14 +42,11 @@ BATCH = 250
 KEYS = ("values", "logits")
 
 
-def draw(
-    pipe: Pipeline, images: Tensor, labels: Tensor, first: int, given: int, options: dict[str, Any]
-) -> Tensor:
+def draw(pipe: Pipeline, images: Tensor, labels: Tensor, first: int, given: int) -> Tensor:
     """Images (B, 1, H, W) whose `given` first scales are those of real images of their classes.
 
     Args:
         first: number of the first image, and its seed.
-        options: of sampling.
     """
     quantizer = pipe.tokenizer.quantizer
     with torch.inference_mode():
@@ -59,17 +56,17 @@ def draw(
         return vectors[k] if k < given else drawn
 
     seeds = range(first, first + len(labels))
-    states = generate(
-        pipe.model, pipe.tokenizer, labels, seeds=seeds, constrain=constrain, **options
-    )
+    states = generate(pipe.model, pipe.tokenizer, labels, seeds=seeds, constrain=constrain)
     return last_state(states).image()
 
 
-def measure(name: str, count: int, options: dict[str, Any]) -> dict[str, Any]:
+def measure(name: str, count: int) -> dict[str, Any]:
     """The report; its `rows` hold a number of given scales each."""
     pipe = checkpoint.load(name).to(device_of_runs())
     if not isinstance(pipe.model, VAR):
         raise UsageError(f"{name} is no next-scale model; its tokens are drawn one by one")
+    if pipe.config.data != MODEL:
+        raise UsageError(f"{name} was trained on {pipe.config.data}; give a model of {MODEL}")
     extractor = load_extractor(MODEL)
     state = PartialState(cpu=not torch.accelerator.is_available())
     images = ImageSet(open_raw(REFERENCE), REFERENCE, extractor.channels)
@@ -82,7 +79,7 @@ def measure(name: str, count: int, options: dict[str, Any]) -> dict[str, Any]:
             seen: list[Arrays] = []
             for first in range(0, len(pixels), BATCH):
                 real, classes = (x[first : first + BATCH].to(pipe.device) for x in (pixels, labels))
-                drawn = draw(pipe, real, classes, first, given, options)
+                drawn = draw(pipe, real, classes, first, given)
                 seen.append(see(extractor, to_pixels(drawn)))
                 advance(len(drawn))
             values, logits = (np.concatenate([s[key] for s in seen]) for key in KEYS)
@@ -90,7 +87,7 @@ def measure(name: str, count: int, options: dict[str, Any]) -> dict[str, Any]:
             figures = compare(features, reference, ("fid", "precision", "recall"))
             figures["class_accuracy"] = float((logits.argmax(1) == labels.numpy()).mean())
             rows.append({"given_scales": given, **figures})
-    shared = {"model": name, "images": len(pixels), "options": options, "scales": scales}
+    shared = {"model": name, "images": len(pixels), "scales": scales}
     return {**shared, "rows": rows, **machine(pipe.device)}
 
 
@@ -114,17 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", default=MODEL)
     parser.add_argument("--count", type=int, default=10000, help="images a row")
-    parser.add_argument("--options", default="{}", help='of sampling, as JSON: {"top_k": 25}')
     parser.add_argument("--json", default="", help="file of the report")
     given = parser.parse_args(arguments)
     try:
         check_report(given.json)
-        try:
-            options = dict(json.loads(given.options))
-        except ValueError as error:
-            raise UsageError(f"--options {given.options} is no JSON object ({error})") from error
+        if given.count < 2:
+            raise UsageError(f"count is {given.count}; a FID needs at least 2 images")
         keep_freed_memory()
-        report = measure(given.checkpoint, given.count, options)
+        report = measure(given.checkpoint, given.count)
     except UsageError as error:
         print(f"coherence: error: {error}", file=sys.stderr)
         return 2

@@ -153,8 +153,8 @@ class Jury:
         labels = [i % contender.classes for i in range(count)]
         judge = None
         if row.keep < 1:
-            drawer_of = checkpoint.load(place).to(device_of_runs())
-            judge = load_judge(self.comparison.extractor, drawer_of)
+            pipe = checkpoint.load(place).to(device_of_runs())
+            judge = load_judge(self.comparison.extractor, pipe)
         drawing = Drawing(contender.draw, labels, seed * 10**6, row.keep, judge)
         told = [str(place), row.sampler, row.steps, row.keep, options, count, seed]
         name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
