@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from nextscale.files import read_json, replacing_file, write_text
 
 mpl.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which the colour-blind tell apart; markers tell them apart in grey.
 STYLES = {
@@ -47,7 +50,7 @@ def write_results(records: Path) -> None:
         if row["training"] in rates:
             row["cost"]["hours"] = row["cost"]["images"] / rates[row["training"]] / 3600
     write_text(records.parent / "comparison.md", table(records, rows, seconds))
-    draw_cost(rows, records.parent / "comparison_cost.png")
+    draw_efficiency(rows, records.parent / "comparison_efficiency.png")
     if seconds:
         draw_seconds(rows, seconds, records.parent / "comparison_seconds.png")
 
@@ -91,7 +94,7 @@ def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str
         "|---|---|---|---|",
         *(f"| {efficiency(row)} |" for row in rows.values() if "on_the_way" in row),
         "",
-        "![FID against training arithmetic](comparison_cost.png)",
+        "![FID against images seen and training arithmetic](comparison_efficiency.png)",
     ]
     if seconds:
         lines += ["", "![FID against seconds an image](comparison_seconds.png)"]
@@ -158,20 +161,23 @@ def kind_of(row: dict[str, Any]) -> tuple[str, str, str]:
     return STYLES[TRAININGS[row["training"]].command]
 
 
-def draw_cost(rows: dict[str, Any], path: Path) -> None:
-    """FID against training arithmetic, from checkpoints on the way."""
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+def draw_efficiency(rows: dict[str, Any], path: Path) -> None:
+    """FID against images seen and against training arithmetic, from checkpoints on the way."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     for row in rows.values():
         if "on_the_way" in row:
             color, marker, _ = kind_of(row)
             points = [(p["share"], p["fid"]) for p in row["on_the_way"]]
             points.append((1.0, mean(row, "fid")))
-            x = [share * row["cost"]["flops"] / 1e12 for share, _ in points]
             full = "--" if row["tuning"]["options"] else "-"
             y = [fid for _, fid in points]
-            axes.loglog(x, y, full, color=color, marker=marker, label=row["title"])
-    axes.set_xlabel("training, TFLOP")
-    finish(figure, axes, path)
+            wholes = (row["cost"]["images"], row["cost"]["flops"] / 1e12)
+            for axes, whole in zip(panels, wholes, strict=True):
+                x = [share * whole for share, _ in points]
+                axes.loglog(x, y, full, color=color, marker=marker, label=row["title"])
+    for axes, label in zip(panels, ("images seen", "training, TFLOP"), strict=True):
+        axes.set_xlabel(label)
+    finish(figure, panels, path)
 
 
 def draw_seconds(rows: dict[str, Any], seconds: dict[str, float], path: Path) -> None:
@@ -187,15 +193,16 @@ def draw_seconds(rows: dict[str, Any], seconds: dict[str, float], path: Path) ->
             axes.loglog(*point, marker, color=color, label=label)
             axes.annotate(row["title"], point, xytext=(5, 3), textcoords="offset points", size=7)
     axes.set_xlabel("seconds an image")
-    finish(figure, axes, path)
+    finish(figure, [axes], path)
 
 
-def finish(figure: Any, axes: Any, path: Path) -> None:
-    """Labels what all figures share and writes one."""
-    axes.set_ylabel("FID")
-    axes.grid(True, which="both", alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
+def finish(figure: Figure, panels: Sequence[Axes], path: Path) -> None:
+    """Labels what all figures share, the legend in the first panel, and writes one."""
+    panels[0].set_ylabel("FID")
+    for axes in panels:
+        axes.grid(True, which="both", alpha=0.3)
+    if panels[0].get_legend_handles_labels()[0]:
+        panels[0].legend(fontsize=8)
     with replacing_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
     plt.close(figure)

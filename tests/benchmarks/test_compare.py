@@ -156,7 +156,7 @@ def test_table_and_figures(tmp_path: Path) -> None:
     assert "| next-token | 4.000 | 3.000 | 0.050 |" in page
     assert "Not made yet: next-scale; + AdaLN; + top-k; + guidance; larger model;" in page
     assert "| DiT, DDIM | 0.001 | off | 1.5 | 1 | bf16 | no | 2026-11-25 |" in page
-    for figure in ("comparison_cost.png", "comparison_seconds.png"):
+    for figure in ("comparison_efficiency.png", "comparison_seconds.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
 
 
