@@ -20,7 +20,7 @@ from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Judge, Pipeline
 from nextscale.released import fill
 from nextscale.scales import describe
-from nextscale.weights import placed, read_tensors, stored
+from nextscale.weights import identify, placed, read_tensors, stored
 
 CLASSIFIER = "classifier.safetensors"
 CLASSIFIERS = BUNDLED / "classifiers"
@@ -101,6 +101,15 @@ def load_judge(name: str, pipe: Pipeline) -> Judge:
         return network(images).float().log_softmax(-1)
 
     return judge
+
+
+def judge_identity(name: str) -> str:
+    """What tells the classifier of a name, which `load_judge` takes, from others: its weights."""
+    if is_classifier(name):
+        return identify("classifier", load_classifier(name))
+    from torchvision.models import get_model_weights
+
+    return Path(get_model_weights(name)["DEFAULT"].url).name  # it ends in a hash
 
 
 def published(name: str, device: torch.device) -> tuple[int, Callable[[Tensor], Tensor]]:

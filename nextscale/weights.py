@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from nextscale.errors import UsageError
 from nextscale.files import PathLike
 
+HASH_SHOWN = 16  # characters of a hash by which a network is told
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Memory-maps a safetensors file; a write into a tensor does not reach the file.
@@ -71,6 +73,11 @@ def hash_weights(tensors: Mapping[str, Tensor]) -> str:
         digest.update(json.dumps(head).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def identify(kind: str, network: nn.Module) -> str:
+    """The kind of a network, and the beginning of its weights' hash."""
+    return f"{kind} {hash_weights(network.state_dict())[:HASH_SHOWN]}"
 
 
 def stored(module: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """`nextscale evaluate`: the figures of a model, a tokenizer or finished images."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from nextscale.cli.options import Parser, add_config, add_dataclass, from_option
 from nextscale.config.evaluation import EvaluationConfig
 from nextscale.errors import UsageError
 
+OF_DRAWING = ("count", "seed", "batch", "keep", "classifier", "out", "npz")  # alone
+ACCELERATION = ("precision", "compile")
 NAMES = {  # of figures, in the order and the words of the paper's tables
     "fid": "FID",
     "rfid": "rFID",
@@ -80,8 +83,8 @@ def run(options: Namespace) -> int:
     device = str(state.device) if options.device == "auto" else options.device
     pipe = None if finished else load_model(what, device, precision_of(options))
     drawn = pipe is not None and pipe.maybe_model is not None and not config.reconstruct
-    if (options.precision or options.compile) and not drawn:
-        raise UsageError("--precision and --compile act on drawing; nothing is drawn here")
+    if not drawn:
+        refuse_drawing(config, [*given, *(n for n in ACCELERATION if options[n])])
     if not config.reference:
         if pipe is None or pipe.config.data != "fashion-mnist":
             raise UsageError("there is nothing to compare with; give --reference")
@@ -113,6 +116,18 @@ def are_images(what: str) -> bool:
     path = Path(what)
     folder = path.is_dir() and not (path / "config.json").is_file()
     return folder or path.suffix == ".npz" or ":" in what
+
+
+def refuse_drawing(config: EvaluationConfig, given: Sequence[str]) -> None:
+    """Raises UsageError at an option that acts on drawing.
+
+    Args:
+        given: further ones that stand on the line.
+    """
+    plain = EvaluationConfig()
+    changed = [name for name in OF_DRAWING if getattr(config, name) != getattr(plain, name)]
+    if names := [f"--{name.replace('_', '-')}" for name in (*changed, *given)]:
+        raise UsageError(f"nothing is drawn here; leave out {', '.join(names)}")
 
 
 def conclude(report: dict[str, Any], places: list[str]) -> None:

@@ -20,6 +20,11 @@ SETTINGS = "settings.json"
 Arrays = dict[str, NDArray]
 
 
+def visible(path: Path) -> bool:
+    """Whether a file is no rest of a process that was killed while it wrote."""
+    return not path.name.startswith(".")
+
+
 class Chunks:
     """A folder of chunks.
 
@@ -52,7 +57,7 @@ class Chunks:
                 told = "; ".join(f"{k} was {found.get(k)}, is {wanted.get(k)}" for k in other[:3])
                 raise UsageError(f"{folder} holds another evaluation ({told}); give another --out")
             return
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(map(visible, folder.iterdir()))):
             raise UsageError(f"{folder} holds something else; give another --out")
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / SETTINGS, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n")

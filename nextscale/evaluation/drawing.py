@@ -92,7 +92,8 @@ def reconstruct(
     made = to_pixels(pipe.tokenizer.decode(pipe.tokenizer.encode(images)))
     again = to_tensor(made, channels).to(pipe.device)
     mse = (again - images).square().mean((1, 2, 3)).double()  # (B,)
-    ssim = structural_similarity_index_measure(again, images, data_range=2.0, reduction="none")
+    unit, unit_again = (images + 1) / 2, (again + 1) / 2  # SSIM depends on where black lies
+    ssim = structural_similarity_index_measure(unit_again, unit, data_range=1.0, reduction="none")
     assert isinstance(ssim, Tensor)
     arrays = {
         **see(extractor, made),

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from urllib.error import URLError
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nextscale.classifiers import classifier_names, is_classifier, load_classifier
 from nextscale.errors import UsageError
 from nextscale.scales import Scale
-from nextscale.weights import hash_weights
+from nextscale.weights import identify
 
 INCEPTION_LAYERS = ["2048", "logits_unbiased"]  # features of FID; of the Inception score
-HASH_SHOWN = 16
 
 Extract = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -131,8 +130,3 @@ def inception(device: torch.device) -> Extractor:
         return features.cpu(), logits.cpu()
 
     return Extractor(identify("inception", network), 3, None, (), extract)
-
-
-def identify(kind: str, network: nn.Module) -> str:
-    """The kind of an extractor, and a hash of its weights."""
-    return f"{kind} {hash_weights(network.state_dict())[:HASH_SHOWN]}"

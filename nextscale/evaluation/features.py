@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from nextscale.evaluation.extractors import Extractor
 from nextscale.evaluation.images import ImageSet, Pixels, digest, read_npz
 from nextscale.evaluation.metrics import Features, Statistics
 from nextscale.files import cache_folder, replacing_file
-from nextscale.scales import describe
+from nextscale.scales import Scale, describe
 
 CHUNK = 250  # images seen at once; rounding may depend on it
 SHOWN = 16  # characters of a hash
@@ -29,7 +30,7 @@ def quiet(images: int) -> None:
     del images
 
 
-def cache(settings: dict[str, str]) -> Path:
+def cache(settings: dict[str, Any]) -> Path:
     """Where features are kept that all these settings shape."""
     name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:SHOWN]
     return cache_folder("features") / name
@@ -38,11 +39,7 @@ def cache(settings: dict[str, str]) -> Path:
 def see(extractor: Extractor, pixels: Pixels) -> Arrays:
     """Features (B, F), logits (B, classes) and digests of pixels uint8 (B, H, W, channels)."""
     channels, (height, width) = pixels.shape[3], pixels.shape[1:3]
-    if extractor.size is not None and extractor.size != (height, width):
-        raise UsageError(
-            f"the extractor takes images of {describe((extractor.size,))} pixels; these are "
-            f"{describe(((height, width),))}; give another --extractor"
-        )
+    check_size(extractor, (height, width))
     tensor = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # (B, channels, H, W)
     if channels == 1:
         tensor = tensor.expand(-1, extractor.channels, -1, -1)
@@ -51,6 +48,15 @@ def see(extractor: Extractor, pixels: Pixels) -> Arrays:
     values, logits = extractor.extract(tensor.contiguous())
     digests = np.array([list(digest(image)) for image in pixels], np.uint8)  # (B, 16)
     return {"values": values.numpy(), "logits": logits.numpy(), "digests": digests}
+
+
+def check_size(extractor: Extractor, size: Scale) -> None:
+    """Raises UsageError if an extractor takes no images of this size."""
+    if extractor.size not in (None, size):
+        raise UsageError(
+            f"the extractor takes images of {describe((extractor.size,))} pixels; these are "
+            f"{describe((size,))}; give another --extractor"
+        )
 
 
 def gathered(chunks: Chunks, extractor: str, chosen: NDArray[np.int64] | None = None) -> Features:

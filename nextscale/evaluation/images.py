@@ -156,7 +156,7 @@ def open_raw(name: str, root: str = "") -> RawImages:
     path = Path(name)
     if name and path.is_dir():
         return FolderImages(path)
-    if path.suffix == ".npz" and path.is_file():
+    if is_array(path):
         arrays = read_npz(path)
         if "arr_0" not in arrays:
             raise UsageError(f"{path} holds no arr_0 with images")
@@ -170,6 +170,11 @@ def open_raw(name: str, root: str = "") -> RawImages:
             )
         return ArrayImages(pixels)
     raise UsageError(f"no images at {name!r}; give a folder, an .npz file, or {', '.join(SPLITS)}")
+
+
+def is_array(path: Path) -> bool:
+    """Whether this is a file of numpy arrays."""
+    return path.suffix == ".npz" and path.is_file()
 
 
 def read_npz(path: Path) -> dict[str, Callable[[], NDArray]]:

@@ -18,6 +18,7 @@ IS_SPLITS = 10
 KID_SUBSETS = 100
 SEED = 0  # of KID's subsets and of the order in which the Inception score is computed
 ROWS = 2500  # of a block of distances
+SERVED_BY_STATISTICS = ("fid", "is")  # figures that need no single real image
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def compare(
             f"{reference.extractor}; give the extractor of the reference"
         )
     if isinstance(reference, Statistics):
-        metrics = [metric for metric in metrics if metric in ("fid", "is")]
+        metrics = [metric for metric in metrics if metric in SERVED_BY_STATISTICS]
     check_counts(len(images), "images", metrics, kid_subset)
     found: dict[str, float] = {}
     if "fid" in metrics:

@@ -1,8 +1,10 @@
 """Judges a model, a tokenizer or finished images; gives the figures and all that shaped them."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from nextscale.classifiers import is_classifier, load_judge
+from nextscale.classifiers import is_classifier, judge_identity, load_judge
 from nextscale.complexity import parameters, processor
 from nextscale.config.evaluation import EvaluationConfig
 from nextscale.errors import UsageError
@@ -23,18 +25,26 @@ from nextscale.evaluation.features import (
     CHUNK,
     Advance,
     cache,
+    check_size,
     features_of,
     gathered,
     read_statistics,
     write_statistics,
 )
-from nextscale.evaluation.images import ImageSet, open_raw
-from nextscale.evaluation.metrics import Features, Statistics, check_counts, compare
+from nextscale.evaluation.images import ImageSet, is_array, open_raw, read_npz
+from nextscale.evaluation.metrics import (
+    SERVED_BY_STATISTICS,
+    Features,
+    Statistics,
+    check_counts,
+    compare,
+    frechet_distance,
+)
 from nextscale.pipeline import Pipeline
 from nextscale.sampling import generate, last_state
 from nextscale.scales import describe
 from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
-from nextscale.weights import hash_weights
+from nextscale.weights import HASH_SHOWN, hash_weights, identify
 
 Report = dict[str, Any]
 Show = Callable[[str, int], AbstractContextManager[Advance]]  # what is done, on how many images
@@ -63,28 +73,40 @@ class Evaluation:
         self, config: EvaluationConfig, extractor: Extractor, state: PartialState, show: Show
     ) -> None:
         self.config, self.extractor, self.state, self.show = config, extractor, state, show
+        self.metrics = config.metrics  # without those that the reference cannot serve
+        self.statistics: Statistics | None = None  # of more real images than the reference has
+        self.notes: list[str] = []
         self.reference = self.open_reference()
 
     def open_reference(self) -> Reference:
         """Real images, or what was stored of them."""
-        config = self.config
-        path = Path(config.reference)
-        if path.suffix == ".npz" and path.is_file():
-            stored = read_statistics(path)
-            if stored is not None:
-                if stored.extractor not in ("", self.extractor.identity):
-                    raise UsageError(
-                        f"{path} was made by the extractor {stored.extractor}; this one is "
-                        f"{self.extractor.identity}; give the extractor of the reference"
-                    )
-                return stored
-        return self.open_images(config.reference)
+        path = Path(self.config.reference)
+        stored = read_statistics(path) if is_array(path) else None
+        if stored is None:
+            return self.open_images(self.config.reference)
+        if stored.extractor not in ("", self.extractor.identity):
+            raise UsageError(
+                f"{path} was made by the extractor {stored.extractor}; this one is "
+                f"{self.extractor.identity}; give the extractor of the reference"
+            )
+        if isinstance(stored, Features):
+            return stored
+        if "arr_0" in read_npz(path):
+            self.statistics = stored
+            return self.open_images(self.config.reference)
+        needy = [metric for metric in self.metrics if metric not in SERVED_BY_STATISTICS]
+        self.metrics = tuple(metric for metric in self.metrics if metric in SERVED_BY_STATISTICS)
+        told = f"{path} holds mean and covariance alone, and {', '.join(needy)} need images"
+        if not self.metrics:
+            raise UsageError(f"{told}; give --metrics {' '.join(SERVED_BY_STATISTICS)}")
+        self.notes += [f"{told}; they are left out"] if needy else []
+        return stored
 
-    def open_images(self, name: str, limit: int = 0) -> ImageSet:
-        """Finished images as the extractor takes them."""
+    def open_images(self, name: str, limit: int = 0, channels: int = 0) -> ImageSet:
+        """Finished images, with as many channels as the extractor takes unless told otherwise."""
         size = (self.config.size, self.config.size) if self.config.size else None
         raw = open_raw(name, self.config.root)
-        return ImageSet(raw, name, self.extractor.channels, size, limit)
+        return ImageSet(raw, name, channels or self.extractor.channels, size, limit)
 
     def features(self, images: ImageSet, what: str) -> Features:
         """Features of finished images, cached."""
@@ -94,17 +116,21 @@ class Evaluation:
     def seen_reference(self) -> Features | Statistics:
         """The reference as figures take it."""
         if isinstance(self.reference, ImageSet):
+            count, config = len(self.reference), self.config
+            check_counts(count, "reference images", self.metrics, config.kid_subset)
             return self.features(self.reference, "reference")
         return self.reference
 
     def check_count(self, count: int) -> None:
         """Raises UsageError if so many images are too few, before any is made."""
-        check_counts(count, "images", self.config.metrics, self.config.kid_subset)
+        check_counts(count, "images", self.metrics, self.config.kid_subset)
 
     def compare(self, images: Features, reference: Features | Statistics) -> dict[str, Any]:
-        """Figures of images; main process only."""
+        """Figures of images."""
         config = self.config
-        found: dict[str, Any] = compare(images, reference, config.metrics, config.kid_subset)
+        found: dict[str, Any] = compare(images, reference, self.metrics, config.kid_subset)
+        if self.statistics is not None and "fid" in found:
+            found["fid"] = frechet_distance(images, self.statistics)
         found["images"] = len(images)
         if isinstance(reference, Features):
             found["reference_images"] = len(reference)
@@ -117,13 +143,13 @@ class Evaluation:
     ) -> dict[str, Any]:
         """FID of as many real training images as the reference has, and of reconstructions."""
         config, found = self.config, {}
-        wanted = config.bounds and "fid" in config.metrics and config.reference in TRAINING_SPLIT
+        wanted = config.bounds and "fid" in self.metrics and config.reference in TRAINING_SPLIT
         if not wanted or not isinstance(self.reference, ImageSet):
             return found
         training = self.open_images(TRAINING_SPLIT[config.reference], len(self.reference))
         features = self.features(training, "training images")
         found["floor_fid"] = compare(features, reference, ("fid",))["fid"]
-        if tokenizer is not None:
+        if tokenizer is not None and self.reference.size == tokenizer.tokenizer.config.image_size:
             chunks = self.reconstructions(tokenizer, None)
             seen = gathered(chunks, self.extractor.identity)
             found["tokenizer_rfid"] = compare(seen, reference, ("fid",))["fid"]
@@ -131,20 +157,23 @@ class Evaluation:
 
     def reconstructions(self, pipe: Pipeline, perceptual: torch.nn.Module | None) -> Chunks:
         """What `drawing.reconstruct` tells of the reference's images, cached."""
-        images = self.reference
+        images, architecture = self.reference, pipe.tokenizer.config
         if not isinstance(images, ImageSet):
             raise UsageError("reconstructions need images; the reference is stored statistics")
-        if images.size != pipe.tokenizer.config.image_size:
+        if images.size != architecture.image_size:
             raise UsageError(
                 f"the reference has images of {describe((images.size,))} pixels, the tokenizer "
-                f"takes {describe((pipe.tokenizer.config.image_size,))}; give --size"
+                f"takes {describe((architecture.image_size,))}; give --size"
             )
+        if images.channels != architecture.image_channels:
+            name = self.config.reference
+            images = self.open_images(name, channels=architecture.image_channels)
         settings = {
             "tokenizer": hash_weights(pipe.tokenizer.state_dict()),
-            "scales": describe(pipe.tokenizer.config.scales),
+            "architecture": asdict(architecture),  # z-norm and φ's ratio are in no weight
             "images": images.identity,
             "extractor": self.extractor.identity,
-            "perceptual": "" if perceptual is None else self.config.perceptual,
+            "perceptual": "" if perceptual is None else identify("perceptual", perceptual),
         }
         chunks = Chunks(cache(settings), len(images), CHUNK, settings, self.state)
         with self.show("reconstructing", len(images)) as advance:
@@ -159,12 +188,17 @@ class Evaluation:
     def report(self, figures: dict[str, Any], **shaped: Any) -> Report:
         """Figures and all that shaped them, as JSON takes it."""
         config, reference = self.config, self.reference
-        identity = reference.identity if isinstance(reference, ImageSet) else "stored statistics"
+        if isinstance(reference, ImageSet):
+            identity = reference.identity
+        else:
+            digest = hashlib.sha256(Path(config.reference).read_bytes()).hexdigest()
+            identity = f"stored statistics {digest[:HASH_SHOWN]}"
         return {
             "figures": figures,
             **shaped,
             "reference": {"name": config.reference, "identity": identity, "size": config.size},
             "extractor": self.extractor.identity,
+            "note": "; ".join(self.notes),
             "kid_subset": config.kid_subset,
             "processes": self.state.num_processes,
             "processor": processor(),
@@ -196,6 +230,8 @@ def judge_model(
             f"at least {classes}"
         )
     run.check_count(config.count)
+    check_size(extractor, pipe.tokenizer.config.image_size)
+    reference = run.seen_reference()  # whatever is wrong with it is told before hours of drawing
     classifier = config.classifier or (config.extractor if is_classifier(config.extractor) else "")
     if config.keep < 1 and not classifier:
         raise UsageError("--keep needs a classifier; give --classifier")
@@ -205,11 +241,12 @@ def judge_model(
     settings = {
         "model": name,
         **made,
+        "architecture": {"tokenizer": asdict(pipe.tokenizer.config), **asdict(pipe.model.config)},
         "sampling": sampling,
         "wanted": config.count,
         "seed": config.seed,
         "keep": config.keep,
-        "classifier": classifier if judge else "",
+        "classifier": judge_identity(classifier) if judge else "",
         "extractor": extractor.identity,
         "device": pipe.device.type,
         "threads": torch.get_num_threads(),  # on a CPU, rounding depends on it
@@ -218,7 +255,6 @@ def judge_model(
     with run.show("drawing", len(drawing.drawn)) as advance:
         chunks.fill(lambda part: drawing.make(part, extractor), advance)
     chosen = drawing.chosen(chunks)
-    reference = run.seen_reference()
     figures = run.compare(gathered(chunks, extractor.identity, chosen), reference)
     if classes and extractor.labels == pipe.config.labels:
         right = chunks.read("logits")[chosen].argmax(1) == labels
@@ -251,14 +287,13 @@ def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
     LPIPS is left out, and the report says so, where its weights cannot be had.
     """
     figures: dict[str, Any] = {}
-    perceptual, note = None, ""
+    reference, perceptual = run.seen_reference(), None
     try:
         perceptual = perceptual_distance(run.config.perceptual).to(pipe.device)
     except PerceptualUnavailable as error:
-        note = str(error)
+        run.notes.append(str(error))
     chunks = run.reconstructions(pipe, perceptual)
     seen = gathered(chunks, run.extractor.identity)
-    reference = run.seen_reference()
     compared = run.compare(seen, reference)
     figures |= {("rfid" if key == "fid" else key): value for key, value in compared.items()}
     mse = chunks.read("mse")
@@ -270,16 +305,14 @@ def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
         figures[distance] = float(chunks.read("perceptual").mean())
     figures |= {"parameters": parameters(pipe.tokenizer), **run.bounds(None, reference)}
     hashed = hash_weights(pipe.tokenizer.state_dict())
-    return run.report(
-        figures, model=name, tokenizer=hashed, perceptual=run.config.perceptual, note=note
-    )
+    return run.report(figures, model=name, tokenizer=hashed, perceptual=run.config.perceptual)
 
 
 def judge_images(run: Evaluation, name: str) -> Report:
     """Judges finished images of a folder, an array or a split."""
     images = run.open_images(name)
     run.check_count(len(images))
-    seen = run.features(images, "images")
     reference = run.seen_reference()
+    seen = run.features(images, "images")
     figures = run.compare(seen, reference) | run.bounds(None, reference)
     return run.report(figures, images={"name": name, "identity": images.identity})

@@ -45,4 +45,3 @@ def test_bad_input_is_told(saved: str, tmp_path: Path, capsys) -> None:
     assert coherence.main([str(tmp_path / "missing")]) == 2
     assert coherence.main(["--json", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("coherence: error: ") == 4
-

@@ -32,10 +32,12 @@ def test_unknown_things(refused, saved: str) -> None:
     assert "unknown metric 'beauty'; known: fid, is, precision, recall, kid" in said
 
 
-def test_speed_without_drawing(refused, saved: str, photographs: Path) -> None:
+def test_options_of_drawing_without_drawing(refused, saved: str, photographs: Path) -> None:
     given = (*EXTRACTOR, "--reference", photographs)
     for words in ((saved, "--reconstruct", "--compile"), (photographs, "--precision", "int8")):
         assert "nothing is drawn here" in refused("evaluate", *words, *given)
+    said = refused("evaluate", saved, "--reconstruct", "--npz", "x.npz", "--cfg", 2, *given)
+    assert said.endswith("nothing is drawn here; leave out --npz, --cfg\n")
 
 
 def test_empty_and_mixed_folders(refused, saved: str, photographs: Path, tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_bad_numbers(refused, saved: str, tmp_path: Path) -> None:
     assert "is a directory; give the name of a file" in said
 
 
-def test_a_classifier_of_other_images(refused, saved: str, photographs: Path) -> None:
+def test_an_extractor_of_other_images(refused, saved: str, photographs: Path) -> None:
     words = ("--size", 28, "--reference", photographs, *EXTRACTOR, "--metrics", "fid")
-    said = refused("evaluate", saved, *words, "--keep", 0.5)
-    assert "judges images of 1 channels and 28 pixels; the model draws 1 and 8" in said
+    said = refused("evaluate", saved, *words)
+    assert "the extractor takes images of 28 pixels; these are 8" in said

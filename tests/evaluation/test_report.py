@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from nextscale import checkpoint
 from nextscale.cli.main import main
+from nextscale.config.model import ModelConfig
+from nextscale.evaluation import extractors, report
+from nextscale.evaluation.drawing import reconstruct
+from nextscale.evaluation.extractors import Extractor
+from nextscale.pipeline import Pipeline
 
 COUNT = 24
 ON_TINY = ("--kid-subset", 10, "--batch", 5, "--count", COUNT)
@@ -90,8 +96,6 @@ def test_an_interrupted_evaluation_goes_on(
     evaluate, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate(saved, *ON_TINY, "--out", tmp_path / "whole")["figures"]
-    from nextscale.evaluation import report
-
     true, calls = report.last_state, []
 
     def stops(states):
@@ -128,6 +132,86 @@ def test_rejection_keeps_what_the_classifier_is_surest_of(
         assert np.array_equal(kept[label::3], pixels[of_class][best])
 
 
+@pytest.fixture(scope="module")
+def colour() -> str:
+    """The name of an extractor of images in colour, as the published Inception is."""
+    weights = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+
+    def extract(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values = pixels.float().flatten(2).std(2) @ weights
+        return values, values[:, :3]
+
+    extractors.register("colour", lambda _: Extractor("colour", 3, None, (), extract))
+    return "colour"
+
+
+def test_grey_models_are_seen_in_colour(
+    evaluate,
+    saved: str,
+    real: Path,
+    classifier: str,
+    colour: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(report.TRAINING_SPLIT, str(real), str(real))  # bounds are told as well
+    seen = ("--extractor", colour)
+    drawn = evaluate(saved, *ON_TINY, *seen, "--out", tmp_path / "work")["figures"]
+    words = ("--reconstruct", "--kid-subset", 10, "--perceptual", classifier)
+    again = evaluate(saved, *words, *seen)["figures"]
+    assert drawn["tokenizer_rfid"] == again["rfid"] > 0
+    assert drawn["floor_fid"] == pytest.approx(0, abs=1e-6)
+
+
+def test_stored_statistics(evaluate, real: Path, saved: str, tmp_path: Path, capsys) -> None:
+    stored, bare, both = (tmp_path / f"{name}.npz" for name in ("stored", "bare", "both"))
+    pixels = np.stack([np.asarray(Image.open(file)) for file in sorted(real.iterdir())])
+    whole = evaluate(real, "--kid-subset", 10, "--save-statistics", stored)["figures"]
+    of = np.load(stored)
+    np.savez(bare, mu=of["mu"] + 1, sigma=of["sigma"])
+    np.savez(both, mu=of["mu"] + 1, sigma=of["sigma"], arr_0=pixels)
+    few = evaluate(real, reference=bare)
+    assert "precision, recall, kid need images; they are left out" in few["note"]
+    assert few["note"] in capsys.readouterr().err
+    assert few["figures"].keys() == {"fid", "inception_score", "inception_score_std", "images"}
+    assert "stored statistics" in few["reference"]["identity"]
+    all_of_it = evaluate(real, "--kid-subset", 10, reference=both)["figures"]
+    assert all_of_it["fid"] == few["figures"]["fid"] > 1  # of the file's mean, not of its images
+    assert all_of_it["recall"] == whole["recall"] == 1
+    with pytest.raises(AssertionError):
+        evaluate(real, "--metrics", "kid", reference=bare)
+    assert "give --metrics fid is" in capsys.readouterr().err
+
+
+def ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """Structural similarity of two grey pictures of 0 to 255 (Wang et al. 2004)."""
+
+    def blur(picture: np.ndarray) -> np.ndarray:
+        return gaussian_filter(picture, sigma=1.5, radius=5, mode="mirror")
+
+    mean_x, mean_y = blur(x), blur(y)
+    variances = blur(x * x) - mean_x**2 + blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    likeness = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return float((likeness * (2 * covariance + c2) / (variances + c2)).mean())
+
+
+def test_errors_of_reconstructions(make_tokenizer) -> None:
+    tokenizer = make_tokenizer(scales=(1, 2, 4, 8))
+    pipe = Pipeline(tokenizer, None, ModelConfig(tokenizer.config))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1)).astype(np.uint8)
+    extractor = Extractor("none", 1, None, (), lambda x: (x.float().flatten(1), x.flatten(1)))
+    found = reconstruct(pipe, pixels, extractor, None)
+    made = pipe.reconstruct([Image.fromarray(image[..., 0]) for image in pixels])
+    pairs = zip(pixels[..., 0], made, strict=True)
+    for i, pair in enumerate(pairs):
+        before, after = (np.asarray(picture, np.float64) for picture in pair)
+        error = np.square((before - after) / 127.5).mean()
+        assert found["mse"][i] == pytest.approx(error, rel=1e-4)
+        assert found["ssim"][i] == pytest.approx(ssim(before, after), abs=1e-4)
+
+
 def test_a_tokenizer(evaluate, saved: str, classifier: str) -> None:
     report = evaluate(saved, "--reconstruct", "--kid-subset", 10, "--perceptual", classifier)
     figures = report["figures"]
@@ -159,6 +243,6 @@ def test_two_processes_give_the_images_and_figures_of_one(
     assert two["processes"] == 2
     drawn = [np.load(tmp_path / f"{name}.npz")["arr_0"] for name in ("one", "two")]
     assert np.array_equal(*drawn)
-    for report in (one, two):
-        del report["figures"]["seconds_per_image"]
+    for told in (one, two):
+        del told["figures"]["seconds_per_image"]
     assert two["figures"] == one["figures"]
