@@ -11,8 +11,8 @@ images a second of training, side by side; `table` writes table and figures.
 
 import hashlib
 import json
+import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -34,6 +34,7 @@ from trainings import (
     Comparison,
     checkpoint_at,
     cost_of,
+    fingerprint,
     full_training,
     log_of,
     tokenizer_of,
@@ -55,6 +56,9 @@ from nextscale.evaluation.features import features_of, gathered
 from nextscale.evaluation.images import ImageSet, open_raw
 from nextscale.evaluation.metrics import Features, compare
 from nextscale.evaluation.report import drawer
+from nextscale.models.var import VAR
+from nextscale.pipeline import Judge
+from nextscale.scaling_laws.ladder import run_to_its_end
 from nextscale.training.engine import device_of_runs
 
 CHUNK = 250
@@ -126,8 +130,17 @@ def open_contender(
     pipe = checkpoint.load(place).to(device_of_runs())
     if hurried:
         lower(pipe.model.transformer)
-    draws = drawer(pipe, {"cfg": 0.0, "top_k": 0, **options})
+    # Guidance that grows with the scales means nothing over tokens in raster order.
+    growth = "linear" if isinstance(pipe.model, VAR) else "constant"
+    draws = drawer(pipe, {"cfg": 0.0, "top_k": 0, "guidance": growth, **options})
     return Contender(draws, pipe.model.config.classes, parameters(pipe.model), pipe.model.steps)
+
+
+def judge_of(row: Row, place: Path, classifier: str) -> Judge | None:
+    """What chooses among a row's images, drawn from a checkpoint; None if all are kept."""
+    if row.keep == 1:
+        return None
+    return load_judge(classifier, checkpoint.load(place).to(device_of_runs()))
 
 
 class Jury:
@@ -138,7 +151,7 @@ class Jury:
         self.state = PartialState(cpu=not torch.accelerator.is_available())
         self.extractor: Extractor = load_extractor(comparison.extractor)
         self.test = self.real("fashion-mnist:test")
-        self.validation = self.real("fashion-mnist:train")
+        self.training = self.real("fashion-mnist:train")
 
     def real(self, split: str) -> Features:
         """Features of 10 000 real images."""
@@ -151,12 +164,10 @@ class Jury:
         """Figures of images that a row draws with these options."""
         contender = open_contender(row, place, options, hurried=True)
         labels = [i % contender.classes for i in range(count)]
-        judge = None
-        if row.keep < 1:
-            pipe = checkpoint.load(place).to(device_of_runs())
-            judge = load_judge(self.comparison.extractor, pipe)
+        judge = judge_of(row, place, self.comparison.extractor)
         drawing = Drawing(contender.draw, labels, seed * 10**6, row.keep, judge)
-        told = [str(place), row.sampler, row.steps, row.keep, options, count, seed]
+        told = [fingerprint(place), drawing_precision(), self.extractor.identity]
+        told += [row.sampler, row.steps, row.keep, options, count, seed]
         name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
         folder = Path(self.comparison.work) / "drawn" / name
         settings = {"drawn": json.dumps(told), "extractor": self.extractor.identity}
@@ -176,7 +187,7 @@ class Jury:
             for value in {"top_k": TOP_K, "cfg": CFG}[name]:
                 given = {**options, name: value}
                 count = self.comparison.tuning_count
-                found[value] = self.judge(row, place, given, count, 99, self.validation)["fid"]
+                found[value] = self.judge(row, place, given, count, 99, self.training)["fid"]
                 tried.append({**given, "fid": found[value]})
             options[name] = min(found, key=found.__getitem__)
         return {"options": options, "tried": tried}
@@ -186,8 +197,8 @@ def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
     """Trains, tunes and judges a row, and records it."""
     row, count = ROWS[name], comparison.count
     record: dict[str, Any] = {"title": row.title, "training": row.training, "runs": []}
-    seeds = TRAININGS[row.training].seeds
-    runs = [full_training(comparison, row.training, seed) for seed in seeds]
+    seeds, rate = TRAININGS[row.training].seeds, tuned_rate(comparison, row.training)
+    runs = [full_training(comparison, row.training, seed, rate) for seed in seeds]
     early = {share: checkpoint_at(runs[0], share) for share in SHARES if row.efficiency}
     known = comparison.record(f"row_{row.options_of}") if row.options_of else None
     tuning = known["tuning"] if known else jury.tune(row, runs[0] / "final")
@@ -199,7 +210,7 @@ def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
             record["runs"].append({"training_seed": seed, "seed": drawn, **figures})
     contender = open_contender(row, runs[0] / "final", options)
     record |= {
-        "learning_rate": tuned_rate(comparison, row.training),
+        "learning_rate": rate,
         "tuning": tuning,
         "parameters": contender.parameters,
         "steps": contender.steps,
@@ -235,24 +246,30 @@ def keep_rfid(comparison: Comparison, name: str) -> None:
     words = ["evaluate", tokenizer_of(comparison, name), "--reconstruct", "--extractor"]
     words += [comparison.extractor, "--reference", "fashion-mnist", "--perceptual"]
     words += [comparison.extractor, "--json", str(file)]
-    subprocess.run([sys.executable, "-m", "nextscale", *words], check=True)
+    if run_to_its_end([sys.executable, "-m", "nextscale", *words]):
+        raise UsageError(f"the tokenizer {name} was not judged; what was told above is why")
 
 
 def measure_time(comparison: Comparison) -> None:
     """Records seconds an image of every row, measured in turn so that all meet the same machine.
 
     Seconds do not depend on what a network has learnt, so each is trained for a few steps here,
-    whose rate is recorded too.
+    whose rate is recorded too; what was trained so before is trained again.
     """
+    work = Path(comparison.work) / "timed"
+    for log in work.glob("*/log.jsonl"):
+        shutil.rmtree(log.parent)
     steps = comparison.max_steps or TIMED_STEPS
-    shaped = replace(comparison, work=str(Path(comparison.work) / "shapes"), max_steps=steps)
-    contenders, rates = {}, {}
+    short = replace(comparison, work=str(work), max_steps=steps)
+    contenders, judges, rates = {}, {}, {}
     for name, row in ROWS.items():
         known = comparison.record(f"row_{name}")
         if known is not None:
-            run = full_training(shaped, row.training, 0)
-            rates[row.training] = training_rate(run)
-            contenders[name] = open_contender(row, run / "final", known["tuning"]["options"])
+            trained_here = full_training(short, row.training, 0, known["learning_rate"])
+            rates[row.training] = training_rate(trained_here)
+            place = trained_here / "final"
+            contenders[name] = open_contender(row, place, known["tuning"]["options"])
+            judges[name] = judge_of(row, place, comparison.extractor)
     if not contenders:
         raise UsageError(f"{comparison.records} holds no row; `compare.py run` makes them")
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -260,9 +277,10 @@ def measure_time(comparison: Comparison) -> None:
     for _ in range(REPEATS):
         for name, contender in contenders.items():
             begin = time.perf_counter()
-            contender.draw(labels, range(TIMED)).cpu()  # waits for the device
-            kept = ROWS[name].keep
-            seconds[name].append((time.perf_counter() - begin) / TIMED / kept)
+            images, judge = contender.draw(labels, range(TIMED)), judges[name]
+            (images if judge is None else judge(images)).cpu()  # waits for the device
+            kept = TIMED * ROWS[name].keep
+            seconds[name].append((time.perf_counter() - begin) / kept)
     comparison.keep(
         "seconds",
         {
@@ -293,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands[words[0]](comparison)
     except Stop as stop:
         return stop.code
-    except UsageError as error:
+    except (UsageError, OSError) as error:  # the latter: a full disk, a place without permission
         print(f"compare: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -24,6 +24,11 @@ STYLES = {
     "diffusion": ("#009E73", "^", "diffusion"),
 }
 FIGURES = ("fid", "inception_score", "precision", "recall", "class_accuracy")
+HOURS = (
+    "Seconds are measured in float32, the rows in turn on one machine; so are the rates of "
+    "training that hours follow from."
+)
+LOGGED_HOURS = "Hours are those of each training's log, on machines and threads that differ."
 HEAD = (
     "row | FID | IS | precision | recall | class accuracy | parameters | steps | seconds an image"
     " | training, TFLOP | hours"
@@ -61,9 +66,11 @@ def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str
         "# Next-scale, next-token and diffusion on equal terms",
         "",
         f"Fashion-MNIST, {next(iter(rows.values()))['images_judged']:,} drawn images against the "
-        "10,000 test images, features of the bundled classifier. Made by "
-        "`python benchmarks/compare.py run`, `time` and `table`, on two cores. Figures are means "
-        "over seeds of drawing and of training, with the largest deviation of a FID in brackets.",
+        "10,000 test images, features of the bundled classifier, which is also the judge of "
+        "rejection sampling. Made by `python benchmarks/compare.py run`, `time` and `table` on a "
+        "CPU. Figures are means over seeds of drawing and of training, with the largest deviation "
+        "of a FID in brackets. Transformers see the same images, five epochs; diffusion gets the "
+        "arithmetic of AdaLN's row instead, which is more epochs of a smaller sequence.",
         "",
         f"| {HEAD} |",
         "|---" * (HEAD.count("|") + 1) + "|",
@@ -75,12 +82,16 @@ def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str
         "## How each row was tuned",
         "",
         "Each option is the one of lowest FID with 2,000 images against 10,000 training images, "
-        "tuned in the order shown; each learning rate that of the lowest loss on unseen images "
-        "after a short training. DDPM takes the guidance of DDIM, rejection the options of the row "
-        "above it. Transformers multiply in bf16 on machines made for it, else in float32 (`no`), "
-        "when they are trained and when images are drawn to be judged. Seconds are measured in "
-        "float32 for all; hours are those at the rates that `time` measures, one training after "
-        "the other on one machine.",
+        "tuned in the order shown; each learning rate that of the lowest loss after one epoch on "
+        "2,000 images that are not trained on, the first of the test images. The larger model and "
+        "the smaller DiT take the rate of the network that they enlarge and reduce, DDPM the "
+        "guidance of DDIM, rejection the options of the row above it. Diffusion denoises the "
+        "features of next-scale's tokenizer; the variance of its steps is not learnt. "
+        "Transformers multiply in bf16 on machines made for it, else in float32 (`no`), when they "
+        "are trained and when images are drawn to be judged.",
+        "",
+        HOURS if seconds else LOGGED_HOURS,
+        *untuned(records, rows),
         "",
         "| row | learning rate | top-k | guidance | trained seeds | trained in | drawn in | date |",
         "|---|---|---|---|---|---|---|---|",
@@ -139,6 +150,18 @@ def missing(rows: dict[str, Any]) -> list[str]:
     """What has not been trained or judged yet."""
     titles = [row.title for name, row in ROWS.items() if name not in rows]
     return ["Not made yet: " + "; ".join(titles) + ".", ""] if titles else []
+
+
+def untuned(records: Path, rows: dict[str, Any]) -> list[str]:
+    """Whose learning rate was chosen by trials that are not recorded."""
+    titles = []
+    for row in rows.values():
+        owner = TRAININGS[row["training"]].rate_of or row["training"]
+        if not (records / f"rate_{owner}.json").is_file():
+            titles.append(row["title"])
+    return (
+        [f"No trials of the learning rate are recorded for {'; '.join(titles)}."] if titles else []
+    )
 
 
 def bounds(records: Path) -> list[str]:

@@ -1,21 +1,26 @@
 """The comparison's trainings: run to their end, their learning rates tuned, their cost told."""
 
+import hashlib
 import json
 import math
 import os
 import statistics
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from contenders import EQUAL_COST, PYRAMID, RATES, RECIPES, SINGLE, TRAININGS
+from contenders import EQUAL_COST, FINER_RATES, PYRAMID, RATES, RECIPES, SINGLE, TRAININGS
 
 from nextscale.cli.options import tell
 from nextscale.errors import UsageError
 from nextscale.files import read_json, write_text
 from nextscale.scaling_laws.ladder import run_to_its_end
+from nextscale.training.loop import Diverged
+
+SHOWN = 8  # characters of a hash
 
 
 @dataclass(frozen=True)
@@ -65,28 +70,50 @@ def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Pat
     """The run of a recipe, trained to its end unless it was before.
 
     Raises:
-        UsageError: if the training fails; it has told why.
+        Diverged: if its loss was not finite.
+        UsageError: if the training fails otherwise; it has told why.
     """
-    training = TRAININGS[name]
+    training, recipe = TRAININGS[name], RECIPES / f"{name}.yaml"
+    given, shaped_by = {"seed": seed, **options}, [recipe.read_text()]
+    if comparison.max_steps:
+        given["max_steps"] = comparison.max_steps
+    if training.tokenizer:
+        place = tokenizer_of(comparison, training.tokenizer)
+        shaped_by.append(fingerprint(Path(place)))
+        given["tokenizer"] = place
     telling = [f"{options[key]:g}" for key in ("learning_rate", "epochs") if key in options]
-    label = "-".join([name, str(seed), *telling])
+    told = json.dumps([shaped_by, {k: v for k, v in given.items() if k != "tokenizer"}])
+    shown = hashlib.sha256(told.encode()).hexdigest()[:SHOWN]  # another recipe is another run
+    label = "-".join([name, str(seed), *telling, shown])
     out = Path(comparison.work) / label
     if (out / "final/config.json").is_file():
         return out
     program = ["-m", "nextscale", "train", training.command]
     if training.command == "diffusion":
         program = [str(Path(__file__).with_name("diffusion.py")), "train"]
-    given = {"config": RECIPES / f"{name}.yaml", "out": out, "seed": seed, **options}
-    if training.tokenizer:
-        given["tokenizer"] = tokenizer_of(comparison, training.tokenizer)
-    if comparison.max_steps:
-        given["max_steps"] = comparison.max_steps
+    given |= {"config": recipe, "out": out}
     words = [word for key, value in given.items() for word in (dashed(key), str(value))]
     tell(f"training {label}")
     code = run_to_its_end([sys.executable, *program, *words, "--resume"])
+    if code and diverged(out):
+        raise Diverged(f"the training in {out} diverged")
     if code:
         raise UsageError(f"the training in {out} ended with code {code}; run this again to go on")
     return out
+
+
+def diverged(run: Path) -> bool:
+    """Whether the last that a run's log tells is that its loss was not finite."""
+    lines = log_of(run) if (run / "log.jsonl").is_file() else []
+    return bool(lines) and lines[-1].get("error", "").startswith(Diverged.__name__)
+
+
+def fingerprint(checkpoint: Path) -> str:
+    """What tells a checkpoint from others: a hash of its files of weights."""
+    digest = hashlib.sha256()
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:SHOWN]
 
 
 def dashed(name: str) -> str:
@@ -109,17 +136,33 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 def tuned_rate(comparison: Comparison, name: str) -> float:
     """The learning rate whose short training has the lowest loss on unseen images."""
     name = TRAININGS[name].rate_of or name
-    known = comparison.record(f"rate_{name}")
-    if known is None:
-        losses = {}
-        for rate in RATES:
-            short = {"learning_rate": rate, "epochs": comparison.tuning_epochs}
-            run = trained(comparison, name, 0, **short)
-            validations = [e for e in log_of(run) if e.get("event") == "validation"]
-            losses[f"{rate:g}"] = validations[-1]["loss"]
-        known = comparison.keep(f"rate_{name}", {"losses": losses})
-    losses = known["losses"]
-    return float(min(losses, key=losses.__getitem__))
+    known = comparison.record(f"rate_{name}") or {"losses": {}}
+    losses = {float(rate): loss for rate, loss in known["losses"].items()}
+    while (rate := untried(losses)) is not None:
+        losses[rate] = loss_at(comparison, name, rate)
+        kept = {f"{rate:g}": losses[rate] for rate in sorted(losses)}
+        comparison.keep(f"rate_{name}", {"losses": kept})
+    return min(losses, key=losses.__getitem__)
+
+
+def untried(losses: Mapping[float, float]) -> float | None:
+    """The next learning rate to try: one of `RATES`, then beside the best while that is an end."""
+    missing = [rate for rate in RATES if rate not in losses]
+    if missing:
+        return missing[0]
+    best = FINER_RATES.index(min(losses, key=losses.__getitem__))
+    beside = FINER_RATES[max(0, best - 1) : best + 2]
+    return next((rate for rate in beside if rate not in losses), None)
+
+
+def loss_at(comparison: Comparison, name: str, rate: float) -> float:
+    """Loss on unseen images after a short training; infinite if that diverged."""
+    short = {"learning_rate": rate, "epochs": comparison.tuning_epochs}
+    try:
+        run = trained(comparison, name, 0, **short)
+    except Diverged:
+        return math.inf
+    return [entry["loss"] for entry in log_of(run) if entry.get("event") == "validation"][-1]
 
 
 def training_flops(run: Path) -> float:
@@ -127,9 +170,9 @@ def training_flops(run: Path) -> float:
     return log_of(run)[0]["training_flops_per_image"]
 
 
-def full_training(comparison: Comparison, name: str, seed: int) -> Path:
-    """The run of a recipe at its tuned rate; diffusion gets the arithmetic of `EQUAL_COST`."""
-    options: dict[str, Any] = {"learning_rate": tuned_rate(comparison, name)}
+def full_training(comparison: Comparison, name: str, seed: int, rate: float) -> Path:
+    """The run of a recipe at a learning rate; diffusion gets the arithmetic of `EQUAL_COST`."""
+    options: dict[str, Any] = {"learning_rate": rate}
     if TRAININGS[name].command == "diffusion":
         ours, theirs = (
             training_flops(trained(comparison, kind, 0, **options, epochs=0.01))

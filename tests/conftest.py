@@ -7,8 +7,15 @@ import torch
 from torch import nn
 
 from nextscale import checkpoint
-from nextscale.config.model import ModelConfig, TokenizerConfig, TransformerConfig
+from nextscale.classifiers import write_classifier
+from nextscale.config.model import (
+    ClassifierConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
 from nextscale.models.build import Model, build_model
+from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Pipeline
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -22,6 +29,7 @@ TINY_TOKENIZER = {
     "latent": 4,
     "codes": 16,
 }
+LABELS = ("Ankle boot", "bag", "coat")
 TINY_TRANSFORMER = {"classes": 3, "depth": 2, "width": 16, "heads": 2}
 
 
@@ -78,7 +86,7 @@ def model(make_model, tokenizer) -> Model:
 
 @pytest.fixture(scope="session")
 def pipe(tokenizer, model) -> Pipeline:
-    config = ModelConfig(tokenizer.config, model.config, labels=("Ankle boot", "bag", "coat"))
+    config = ModelConfig(tokenizer.config, model.config, labels=LABELS)
     return Pipeline(tokenizer, model, config)
 
 
@@ -96,3 +104,14 @@ def saved(pipe, tmp_path_factory) -> str:
     directory = tmp_path_factory.mktemp("models") / "tiny"
     checkpoint.save(pipe, directory)
     return str(directory)
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory) -> str:
+    """A directory with a classifier of the tiny pipeline's images."""
+    config = ClassifierConfig(
+        classes=3, image_size=(8, 8), width=8, levels=2, blocks=1, groups=4, labels=LABELS
+    )
+    folder = tmp_path_factory.mktemp("classifier")
+    write_classifier(randomize(Classifier(config)), folder)
+    return str(folder)

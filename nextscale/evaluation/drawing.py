@@ -52,17 +52,16 @@ class Drawing:
         object.__setattr__(self, "drawn", drawn)
 
     def make(self, part: range, extractor: Extractor) -> Arrays:
-        """A chunk: pixels, their features, the judge's scores and the seconds that drawing took."""
-        labels = [self.drawn[i] for i in part]
+        """A chunk: pixels, features, and the seconds and the judge's scores of making them."""
+        labels, arrays = [self.drawn[i] for i in part], {}
         begin = time.perf_counter()
         images = self.draw(torch.tensor(labels), [self.seed + i for i in part])
         pixels = to_pixels(images)
-        seconds = time.perf_counter() - begin
-        arrays = {"pixels": pixels, **see(extractor, pixels)}
-        arrays["seconds"] = np.full(len(part), seconds / len(part))
         if self.judge is not None:
             arrays["scores"] = np.array(rejection.own_class(self.judge(images), labels))
-        return arrays
+        seconds = time.perf_counter() - begin
+        arrays["seconds"] = np.full(len(part), seconds / len(part))
+        return {"pixels": pixels, **see(extractor, pixels), **arrays}
 
     def chosen(self, chunks: Chunks) -> NDArray[np.int64]:
         """Which of the drawn images serve the wanted labels, in the order of these."""

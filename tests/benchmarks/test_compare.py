@@ -95,7 +95,7 @@ def test_records_are_made_of_what_is_asked_for() -> None:
 
 def test_the_rate_of_lowest_loss_is_taken_by_all_of_a_kind(tmp_path: Path) -> None:
     comparison = trainings.Comparison(records=str(tmp_path))
-    losses = {"0.0003": 3.0, "0.001": 2.5, "0.003": 2.7}
+    losses = {"0.0003": 3.0, "0.001": 2.5, "0.003": 2.7, "0.01": 4.0}
     comparison.keep("rate_var_normalized", {"losses": losses})
     assert trainings.tuned_rate(comparison, "var_large") == 1e-3
 
@@ -115,8 +115,7 @@ def test_diffusion_gets_the_arithmetic_of_its_peer(
 
     monkeypatch.setattr(trainings, "trained", pretend)
     comparison = trainings.Comparison(records=str(tmp_path / "records"))
-    comparison.keep("rate_dit", {"losses": {"0.001": 1.0}})
-    assert trainings.full_training(comparison, "dit", 0) == tmp_path / "dit"
+    assert trainings.full_training(comparison, "dit", 0, 1e-3) == tmp_path / "dit"
     assert [name for name, _ in asked] == [contenders.EQUAL_COST, "dit", "dit"]
     longest = asked[-1][1]
     assert longest["epochs"] == 3 * 5  # of the recipe
