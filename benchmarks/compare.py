@@ -15,7 +15,7 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +32,8 @@ from torch import Tensor, nn
 from torch._inductor import config as inductor
 from trainings import (
     Comparison,
+    Judging,
+    Records,
     checkpoint_at,
     cost_of,
     fingerprint,
@@ -146,7 +148,7 @@ def judge_of(row: Row, place: Path, classifier: str) -> Judge | None:
 class Jury:
     """Judges contenders by one extractor, against test images, or training ones while tuning."""
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: Judging) -> None:
         self.comparison = comparison
         self.state = PartialState(cpu=not torch.accelerator.is_available())
         self.extractor: Extractor = load_extractor(comparison.extractor)
@@ -193,7 +195,7 @@ class Jury:
         return {"options": options, "tried": tried}
 
 
-def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
+def run_row(comparison: Judging, jury: Jury, name: str) -> None:
     """Trains, tunes and judges a row, and records it."""
     row, count = ROWS[name], comparison.count
     record: dict[str, Any] = {"title": row.title, "training": row.training, "runs": []}
@@ -229,7 +231,7 @@ def run_row(comparison: Comparison, jury: Jury, name: str) -> None:
     comparison.keep(f"row_{name}", record)
 
 
-def run(comparison: Comparison) -> None:
+def run(comparison: Judging) -> None:
     """Makes every record that is missing and asked for."""
     jury = Jury(comparison)
     for name, row in ROWS.items():
@@ -297,18 +299,18 @@ def measure_time(comparison: Comparison) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns its exit code as `nextscale` does, 2 at bad input."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"run": run, "time": measure_time, "table": lambda c: write_results(Path(c.records))}
+    commands: dict[str, tuple[type, Callable[[Any], None]]] = {
+        "run": (Judging, run),
+        "time": (Comparison, measure_time),
+        "table": (Records, lambda given: write_results(Path(given.records))),
+    }
     try:
         if not words or words[0] not in commands:
             raise UsageError(f"unknown command {' '.join(words[:1])!r}; known: run, time, table")
         parser = parser_for(f"python benchmarks/compare.py {words[0]}", "compare on equal terms")
-        add_dataclass(parser, Comparison)
-        comparison = from_options(Comparison, parser.parse(words[1:]))
-        known = (PYRAMID, *TRAININGS)
-        unknown = [name for name in comparison.only if name not in known]
-        if unknown:
-            raise UsageError(f"unknown training {unknown[0]!r}; known: {', '.join(known)}")
-        commands[words[0]](comparison)
+        kind, command = commands[words[0]]
+        add_dataclass(parser, kind)
+        command(from_options(kind, parser.parse(words[1:])))
     except Stop as stop:
         return stop.code
     except (UsageError, OSError) as error:  # the latter: a full disk, a place without permission

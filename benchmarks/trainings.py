@@ -20,50 +20,79 @@ from nextscale.files import read_json, write_text
 from nextscale.scaling_laws.ladder import run_to_its_end
 from nextscale.training.loop import Diverged
 
+RECORDS = "docs/results/comparison"
 SHOWN = 8  # characters of a hash
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What the commands share.
+class Records:
+    """What was found out.
 
     Attributes:
-        work: directory of trainings and drawn images.
-        records: directory of what was found out; a record that is there is not made again.
-        pyramid: checkpoint of the next-scale tokenizer.
-        extractor: classifier that sees and judges all images.
-        only: trainings, or the tokenizer `pyramid`, whose records to make; none makes all.
-        count: images that a row is judged by.
-        tuning_count: images that an option is tuned by.
-        tuning_epochs: length of the trainings that tune a learning rate.
-        max_steps: of every training, for trials; 0 is off.
+        records: directory of it; a record that is there is not made again.
     """
 
-    work: str = "runs/compare"
-    records: str = "docs/results/comparison"
-    pyramid: str = os.path.relpath(RECIPES / "pyramid")
-    extractor: str = "fashion-mnist"
-    only: tuple[str, ...] = ()
-    count: int = 10000
-    tuning_count: int = 2000
-    tuning_epochs: float = 1.0
-    max_steps: int = 0
-
-    def wants(self, name: str) -> bool:
-        """Whether the records of a training are asked for."""
-        return not self.only or name in self.only
+    records: str = RECORDS
 
     def record(self, name: str) -> dict[str, Any] | None:
         """What is known by this name."""
         file = Path(self.records) / f"{name}.json"
         return read_json(file) if file.is_file() else None
 
-    def keep(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
+    def keep(self, name: str, values: dict[str, Any]) -> None:
         """Records values by a name."""
         file = Path(self.records) / f"{name}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, json.dumps(values, indent=2) + "\n")
-        return values
+
+
+@dataclass(frozen=True)
+class Comparison(Records):
+    """What trains.
+
+    Attributes:
+        work: directory of trainings and drawn images.
+        pyramid: checkpoint of the next-scale tokenizer.
+        extractor: classifier that sees and judges all images.
+        max_steps: of every training, for trials, which need records of their own; 0 is off.
+    """
+
+    work: str = "runs/compare"
+    pyramid: str = os.path.relpath(RECIPES / "pyramid")
+    extractor: str = "fashion-mnist"
+    max_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_steps and self.records == RECORDS:
+            raise UsageError("trials of --max-steps need records of their own; give --records")
+
+
+@dataclass(frozen=True)
+class Judging(Comparison):
+    """What tunes and judges.
+
+    Attributes:
+        only: trainings, or the tokenizer `pyramid`, whose records to make; none makes all.
+        count: images that a row is judged by.
+        tuning_count: images that an option is tuned by.
+        tuning_epochs: length of the trainings that tune a learning rate.
+    """
+
+    only: tuple[str, ...] = ()
+    count: int = 10000
+    tuning_count: int = 2000
+    tuning_epochs: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = (PYRAMID, *TRAININGS)
+        unknown = [name for name in self.only if name not in known]
+        if unknown:
+            raise UsageError(f"unknown training {unknown[0]!r}; known: {', '.join(known)}")
+
+    def wants(self, name: str) -> bool:
+        """Whether the records of a training are asked for."""
+        return not self.only or name in self.only
 
 
 def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Path:
@@ -133,7 +162,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def tuned_rate(comparison: Comparison, name: str) -> float:
+def tuned_rate(comparison: Judging, name: str) -> float:
     """The learning rate whose short training has the lowest loss on unseen images."""
     name = TRAININGS[name].rate_of or name
     known = comparison.record(f"rate_{name}") or {"losses": {}}
@@ -155,7 +184,7 @@ def untried(losses: Mapping[float, float]) -> float | None:
     return next((rate for rate in beside if rate not in losses), None)
 
 
-def loss_at(comparison: Comparison, name: str, rate: float) -> float:
+def loss_at(comparison: Judging, name: str, rate: float) -> float:
     """Loss on unseen images after a short training; infinite if that diverged."""
     short = {"learning_rate": rate, "epochs": comparison.tuning_epochs}
     try:

@@ -87,14 +87,14 @@ def test_what_a_training_cost(run: Path) -> None:
 
 
 def test_records_are_made_of_what_is_asked_for() -> None:
-    assert trainings.Comparison().wants("var")
-    only = trainings.Comparison(only=("var", contenders.PYRAMID))
+    assert trainings.Judging().wants("var")
+    only = trainings.Judging(only=("var", contenders.PYRAMID))
     assert only.wants(contenders.PYRAMID)
     assert not only.wants(contenders.SINGLE)
 
 
 def test_the_rate_of_lowest_loss_is_taken_by_all_of_a_kind(tmp_path: Path) -> None:
-    comparison = trainings.Comparison(records=str(tmp_path))
+    comparison = trainings.Judging(records=str(tmp_path))
     losses = {"0.0003": 3.0, "0.001": 2.5, "0.003": 2.7, "0.01": 4.0}
     comparison.keep("rate_var_normalized", {"losses": losses})
     assert trainings.tuned_rate(comparison, "var_large") == 1e-3
@@ -184,6 +184,8 @@ def test_images_that_are_judged_are_those_of_users_but_for_rounding(
     ("words", "told"),
     [
         ([], "unknown command"),
+        (["run", "--max-steps", "20"], "trials of --max-steps need records of their own"),
+        (["table", "--only", "var"], "--only"),
         (["run", "--only", "gan"], "unknown training 'gan'; known: pyramid, tokenizer_single"),
     ],
 )

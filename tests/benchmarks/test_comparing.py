@@ -60,7 +60,8 @@ def words(
         comparison.keep(f"rate_{name}", {"losses": {"0.001": 2.0, "0.003": 1.0, "0.01": 3.0}})
     return [
         *("--records", comparison.records, "--work", str(tmp_path / "work")),
-        *("--extractor", classifier, "--only", "var", "var_adaln"),
+        *("--extractor", classifier),
+        *("--only", "var", "var_adaln"),
         *("--count", str(COUNT), "--tuning-count", str(TUNING_COUNT)),
     ]
 
@@ -131,7 +132,7 @@ def test_time_tunes_nothing_and_counts_the_judge(
 
     monkeypatch.setattr(compare, "judge_of", judge_of)
     monkeypatch.setattr(compare, "TIMED", 4)
-    assert compare.main(["time", *words]) == 0
+    assert compare.main(["time", *words[:6]]) == 0
     assert not (records / "rate_var.json").exists()
     told = read_json(records / "seconds.json")
     assert told["median"].keys() == ROWS.keys()
@@ -145,12 +146,12 @@ def test_rates_are_tried_until_the_best_has_neighbours(
     losses = {1e-4: 3.0, 3e-4: 1.0, 1e-3: 2.0, 3e-3: 2.5, 1e-2: 4.0}
     tried = []
 
-    def loss_at(comparison: trainings.Comparison, name: str, rate: float) -> float:
+    def loss_at(comparison: trainings.Judging, name: str, rate: float) -> float:
         tried.append(rate)
         return losses[rate]
 
     monkeypatch.setattr(trainings, "loss_at", loss_at)
-    comparison = trainings.Comparison(records=str(tmp_path))
+    comparison = trainings.Judging(records=str(tmp_path))
     assert trainings.tuned_rate(comparison, "var") == 3e-4
     assert tried == [*contenders.RATES, 3e-4, 1e-4]
     assert trainings.tuned_rate(comparison, "var") == 3e-4
@@ -182,7 +183,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
 
 
 def test_a_rate_that_diverges_loses(pretended: list[list[str]], tmp_path: Path) -> None:
-    comparison = trainings.Comparison(work=str(tmp_path / "work"), records=str(tmp_path / "r"))
+    comparison = trainings.Judging(work=str(tmp_path / "work"), records=str(tmp_path / "r"))
     assert trainings.loss_at(comparison, "var", 1e-3) == 1.5
     assert trainings.loss_at(comparison, "var", 1e-2) == float("inf")
     with pytest.raises(Diverged):
@@ -202,6 +203,6 @@ def test_another_recipe_is_another_run(
     with (recipes / "var.yaml").open("a") as file:
         file.write("# changed\n")
     assert trainings.trained(comparison, "var", 0, learning_rate=1e-3) != first
-    short = trainings.Comparison(work=comparison.work, max_steps=5)
+    short = trainings.Comparison(str(tmp_path), work=comparison.work, max_steps=5)
     assert trainings.trained(short, "var", 0, learning_rate=1e-3) != first
     assert len(pretended) == 3
