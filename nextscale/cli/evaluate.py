@@ -69,14 +69,10 @@ def run(options: Namespace) -> int:
     import torch
     from accelerate import PartialState
 
+    from nextscale.evaluation.evaluation import Evaluation
     from nextscale.evaluation.extractors import load_extractor
     from nextscale.evaluation.features import CHUNK
-    from nextscale.evaluation.report import (
-        Evaluation,
-        judge_images,
-        judge_model,
-        judge_tokenizer,
-    )
+    from nextscale.evaluation.report import judge_images, judge_model, judge_tokenizer
     from nextscale.weights import hash_weights
 
     state = PartialState(cpu=not torch.accelerator.is_available())

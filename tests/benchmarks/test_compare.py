@@ -11,6 +11,7 @@ from typing import Any
 
 import compare
 import contenders
+import jury
 import pytest
 import torch
 import trainings
@@ -162,11 +163,11 @@ def test_table_and_figures(tmp_path: Path) -> None:
 def test_images_that_are_judged_are_those_of_users_but_for_rounding(
     saved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "drawing_precision", lambda: "bf16")
+    monkeypatch.setattr(jury, "drawing_precision", lambda: "bf16")
     row, options = contenders.ROWS["var"], {"cfg": 1.5, "top_k": 1}  # the likeliest token
     labels = torch.arange(8) % 3
     plain, judged = (
-        compare.open_contender(row, Path(saved), options, hurried).draw(labels, range(8))
+        jury.open_contender(row, Path(saved), options, hurried).draw(labels, range(8))
         for hurried in (False, True)
     )
     assert judged.dtype == plain.dtype
@@ -176,7 +177,7 @@ def test_images_that_are_judged_are_those_of_users_but_for_rounding(
         lambda module, _, out: dtypes.append(out.dtype) if isinstance(module, MLP) else None
     )
     with hook:
-        compare.open_contender(row, Path(saved), options, True).draw(labels, range(8))
+        jury.open_contender(row, Path(saved), options, True).draw(labels, range(8))
     assert set(dtypes) == {torch.bfloat16}
 
 

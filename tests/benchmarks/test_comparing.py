@@ -7,6 +7,7 @@ from typing import Any
 
 import compare
 import contenders
+import jury
 import numpy as np
 import pytest
 import trainings
@@ -43,17 +44,17 @@ def words(
         )
         return out
 
-    def real(jury: compare.Jury, split: str) -> Features:
+    def real(judging: jury.Jury, split: str) -> Features:
         generator = np.random.default_rng(len(split))
         values, logits = (generator.normal(size=(40, n)).astype(np.float32) for n in (16, 3))
-        return Features(jury.extractor.identity, values, logits)
+        return Features(judging.extractor.identity, values, logits)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(compare, "ROWS", ROWS)
-    monkeypatch.setattr(compare, "TOP_K", OPTIONS["top_k"])
-    monkeypatch.setattr(compare, "CFG", OPTIONS["cfg"])
-    monkeypatch.setattr(compare, "CHUNK", 10)
-    monkeypatch.setattr(compare.Jury, "real", real)
+    monkeypatch.setattr(jury, "TOP_K", OPTIONS["top_k"])
+    monkeypatch.setattr(jury, "CFG", OPTIONS["cfg"])
+    monkeypatch.setattr(jury, "CHUNK", 10)
+    monkeypatch.setattr(jury.Jury, "real", real)
     monkeypatch.setattr(trainings, "trained", give)
     comparison = trainings.Comparison(records=str(tmp_path / "records"))
     for name in ("var", "var_adaln"):

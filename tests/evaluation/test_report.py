@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from nextscale import checkpoint
 from nextscale.cli.main import main
 from nextscale.config.model import ModelConfig
-from nextscale.evaluation import extractors, report
+from nextscale.evaluation import evaluation, extractors, report
 from nextscale.evaluation.drawing import reconstruct
 from nextscale.evaluation.extractors import Extractor
 from nextscale.pipeline import Pipeline
@@ -154,7 +154,7 @@ def test_grey_models_are_seen_in_colour(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(report.TRAINING_SPLIT, str(real), str(real))  # bounds are told as well
+    monkeypatch.setitem(evaluation.TRAINING_SPLIT, str(real), str(real))  # bounds are told as well
     seen = ("--extractor", colour)
     drawn = evaluate(saved, *ON_TINY, *seen, "--out", tmp_path / "work")["figures"]
     words = ("--reconstruct", "--kid-subset", 10, "--perceptual", classifier)

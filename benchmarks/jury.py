@@ -1,0 +1,163 @@
+"""Draws what the comparison's networks draw, tunes how, and judges it: all by one extractor."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from contenders import CFG, TOP_K, Row
+from diffusion import load_diffusion, sample
+from dit import Diffusion
+from torch import Tensor, nn
+from torch._inductor import config as inductor
+from trainings import Judging, fingerprint
+
+from nextscale import checkpoint
+from nextscale.acceleration import can_compile, made_for
+from nextscale.classifiers import load_judge
+from nextscale.cli.inference import progress
+from nextscale.complexity import parameters
+from nextscale.evaluation.chunks import Chunks
+from nextscale.evaluation.drawing import Draw, Drawing
+from nextscale.evaluation.extractors import Extractor, load_extractor
+from nextscale.evaluation.features import features_of, gathered
+from nextscale.evaluation.images import ImageSet, open_raw
+from nextscale.evaluation.metrics import Features, compare
+from nextscale.evaluation.report import drawer
+from nextscale.models.var import VAR
+from nextscale.pipeline import Judge
+from nextscale.training.engine import device_of_runs
+
+CHUNK = 250
+COLUMNS = ("fid", "is", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trained network that draws.
+
+    Attributes:
+        draw: with its options.
+        classes: number of classes.
+        parameters: of the network that is sampled from, without the tokenizer.
+        steps: sequential evaluations of the network that an image takes.
+    """
+
+    draw: Draw
+    classes: int
+    parameters: int
+    steps: int
+
+
+@lru_cache(maxsize=1)  # a row is judged many times, and compiling takes as long as 500 images
+def compiled_diffusion(place: Path) -> Diffusion:
+    """A diffusion model for thousands of images: compiled where that is possible."""
+    network = load_diffusion(place).to(device_of_runs())
+    lower(network.transformer)
+    if can_compile():
+        network.transformer.compile(dynamic=False)
+    return network
+
+
+def drawing_precision() -> str:
+    """In what transformers multiply when thousands of images are judged."""
+    return "bf16" if made_for("bfloat16", device_of_runs()) else "no"
+
+
+def lower(transformer: nn.Module) -> None:
+    """Lets a transformer multiply in bfloat16 on a device made for it, in half the time."""
+    enabled = drawing_precision() == "bf16"
+    lowered = torch.autocast(device_of_runs().type, torch.bfloat16, enabled=enabled)
+    transformer.forward = lowered(transformer.forward)
+
+
+def open_contender(
+    row: Row, place: Path, options: dict[str, Any], hurried: bool = False
+) -> Contender:
+    """Loads a row's network from a checkpoint.
+
+    Args:
+        hurried: for thousands of images, which are the same but for rounding: in
+            `drawing_precision`, diffusion compiled.
+    """
+    if row.sampler:
+        network = (compiled_diffusion if hurried else load_diffusion)(place).to(device_of_runs())
+
+        def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
+            with inductor.patch(freezing=hurried):  # weights as constants, in the processor's order
+                return sample(
+                    network, labels, seeds, steps=row.steps, sampler=row.sampler, **options
+                )
+
+        weights = parameters(network.transformer)
+        return Contender(draw, network.config.classes, weights, row.steps)
+    pipe = checkpoint.load(place).to(device_of_runs())
+    if hurried:
+        lower(pipe.model.transformer)
+    # Guidance that grows with the scales means nothing over tokens in raster order.
+    growth = "linear" if isinstance(pipe.model, VAR) else "constant"
+    draws = drawer(pipe, {"cfg": 0.0, "top_k": 0, "guidance": growth, **options})
+    return Contender(draws, pipe.model.config.classes, parameters(pipe.model), pipe.model.steps)
+
+
+def judge_of(row: Row, place: Path, classifier: str) -> Judge | None:
+    """What chooses among a row's images, drawn from a checkpoint; None if all are kept."""
+    if row.keep == 1:
+        return None
+    return load_judge(classifier, checkpoint.load(place).to(device_of_runs()))
+
+
+class Jury:
+    """Judges contenders by one extractor, against test images, or training ones while tuning."""
+
+    def __init__(self, comparison: Judging) -> None:
+        self.comparison = comparison
+        self.state = PartialState(cpu=not torch.accelerator.is_available())
+        self.extractor: Extractor = load_extractor(comparison.extractor)
+        self.test = self.real("fashion-mnist:test")
+        self.training = self.real("fashion-mnist:train")
+
+    def real(self, split: str) -> Features:
+        """Features of 10 000 real images."""
+        images = ImageSet(open_raw(split), split, self.extractor.channels, limit=10000)
+        return features_of(images, self.extractor, self.state)
+
+    def judge(
+        self, row: Row, place: Path, options: dict[str, Any], count: int, seed: int, real: Features
+    ) -> dict[str, float]:
+        """Figures of images that a row draws with these options."""
+        contender = open_contender(row, place, options, hurried=True)
+        labels = [i % contender.classes for i in range(count)]
+        judge = judge_of(row, place, self.comparison.extractor)
+        drawing = Drawing(contender.draw, labels, seed * 10**6, row.keep, judge)
+        told = [fingerprint(place), drawing_precision(), self.extractor.identity]
+        told += [row.sampler, row.steps, row.keep, options, count, seed]
+        name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        folder = Path(self.comparison.work) / "drawn" / name
+        settings = {"drawn": json.dumps(told), "extractor": self.extractor.identity}
+        chunks = Chunks(folder, len(drawing.drawn), CHUNK, settings, self.state)
+        with progress(f"drawing, {row.title}", len(drawing.drawn)) as advance:
+            chunks.fill(lambda part: drawing.make(part, self.extractor), advance)
+        chosen = drawing.chosen(chunks)
+        found = compare(gathered(chunks, self.extractor.identity, chosen), real, COLUMNS)
+        right = chunks.read("logits")[chosen].argmax(1) == np.array(labels)
+        return {**found, "class_accuracy": float(right.mean())}
+
+    def tune(self, row: Row, place: Path) -> dict[str, Any]:
+        """The options of lowest FID against training images, one after the other."""
+        options, tried = {}, []
+        for name in row.tuned:
+            found = {}
+            for value in {"top_k": TOP_K, "cfg": CFG}[name]:
+                given = {**options, name: value}
+                count = self.comparison.tuning_count
+                found[value] = self.judge(row, place, given, count, 99, self.training)["fid"]
+                tried.append({**given, "fid": found[value]})
+            options[name] = min(found, key=found.__getitem__)
+        return {"options": options, "tried": tried}

@@ -1,0 +1,201 @@
+"""What all kinds of evaluation share: the reference, who sees it, and the bounds of its figures."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from nextscale.complexity import processor
+from nextscale.config.evaluation import EvaluationConfig
+from nextscale.errors import UsageError
+from nextscale.evaluation.chunks import Chunks
+from nextscale.evaluation.drawing import reconstruct
+from nextscale.evaluation.extractors import Extractor
+from nextscale.evaluation.features import (
+    CHUNK,
+    Advance,
+    cache,
+    features_of,
+    gathered,
+    read_statistics,
+    write_statistics,
+)
+from nextscale.evaluation.images import ImageSet, is_array, open_raw, read_npz
+from nextscale.evaluation.metrics import (
+    SERVED_BY_STATISTICS,
+    Features,
+    Statistics,
+    check_counts,
+    compare,
+    frechet_distance,
+)
+from nextscale.pipeline import Pipeline
+from nextscale.scales import describe
+from nextscale.weights import HASH_SHOWN, hash_weights, identify
+
+Report = dict[str, Any]
+Show = Callable[[str, int], AbstractContextManager[Advance]]  # what is done, on how many images
+Reference = ImageSet | Features | Statistics
+
+TRAINING_SPLIT = {
+    "fashion-mnist": "fashion-mnist:train",
+    "fashion-mnist:test": "fashion-mnist:train",
+}
+
+
+class Evaluation:
+    """What all kinds of evaluation share: reference, extractor, processes.
+
+    Args:
+        config: of the evaluation; its reference is named.
+        extractor: that sees all images.
+        state: accelerate's processes.
+        show: opens a progress bar.
+
+    Raises:
+        UsageError: if the reference cannot be had, or is another extractor's.
+    """
+
+    def __init__(
+        self, config: EvaluationConfig, extractor: Extractor, state: PartialState, show: Show
+    ) -> None:
+        self.config, self.extractor, self.state, self.show = config, extractor, state, show
+        self.metrics = config.metrics  # without those that the reference cannot serve
+        self.statistics: Statistics | None = None  # of more real images than the reference has
+        self.notes: list[str] = []
+        self.reference = self.open_reference()
+
+    def open_reference(self) -> Reference:
+        """Real images, or what was stored of them."""
+        path = Path(self.config.reference)
+        stored = read_statistics(path) if is_array(path) else None
+        if stored is None:
+            return self.open_images(self.config.reference)
+        if stored.extractor not in ("", self.extractor.identity):
+            raise UsageError(
+                f"{path} was made by the extractor {stored.extractor}; this one is "
+                f"{self.extractor.identity}; give the extractor of the reference"
+            )
+        if isinstance(stored, Features):
+            return stored
+        if "arr_0" in read_npz(path):
+            self.statistics = stored
+            return self.open_images(self.config.reference)
+        needy = [metric for metric in self.metrics if metric not in SERVED_BY_STATISTICS]
+        self.metrics = tuple(metric for metric in self.metrics if metric in SERVED_BY_STATISTICS)
+        told = f"{path} holds mean and covariance alone, and {', '.join(needy)} need images"
+        if not self.metrics:
+            raise UsageError(f"{told}; give --metrics {' '.join(SERVED_BY_STATISTICS)}")
+        self.notes += [f"{told}; they are left out"] if needy else []
+        return stored
+
+    def open_images(self, name: str, limit: int = 0, channels: int = 0) -> ImageSet:
+        """Finished images, with as many channels as the extractor takes unless told otherwise."""
+        size = (self.config.size, self.config.size) if self.config.size else None
+        raw = open_raw(name, self.config.root)
+        return ImageSet(raw, name, channels or self.extractor.channels, size, limit)
+
+    def features(self, images: ImageSet, what: str) -> Features:
+        """Features of finished images, cached."""
+        with self.show(what, len(images)) as advance:
+            return features_of(images, self.extractor, self.state, advance)
+
+    def seen_reference(self) -> Features | Statistics:
+        """The reference as figures take it."""
+        if isinstance(self.reference, ImageSet):
+            count, config = len(self.reference), self.config
+            check_counts(count, "reference images", self.metrics, config.kid_subset)
+            return self.features(self.reference, "reference")
+        return self.reference
+
+    def check_count(self, count: int) -> None:
+        """Raises UsageError if so many images are too few, before any is made."""
+        check_counts(count, "images", self.metrics, self.config.kid_subset)
+
+    def compare(self, images: Features, reference: Features | Statistics) -> dict[str, Any]:
+        """Figures of images."""
+        config = self.config
+        found: dict[str, Any] = compare(images, reference, self.metrics, config.kid_subset)
+        if self.statistics is not None and "fid" in found:
+            found["fid"] = frechet_distance(images, self.statistics)
+        found["images"] = len(images)
+        if isinstance(reference, Features):
+            found["reference_images"] = len(reference)
+        if config.save_statistics and self.state.is_main_process:
+            write_statistics(images, Path(config.save_statistics))
+        return found
+
+    def bounds(
+        self, tokenizer: Pipeline | None, reference: Features | Statistics
+    ) -> dict[str, Any]:
+        """FID of as many real training images as the reference has, and of reconstructions."""
+        config, found = self.config, {}
+        wanted = config.bounds and "fid" in self.metrics and config.reference in TRAINING_SPLIT
+        if not wanted or not isinstance(self.reference, ImageSet):
+            return found
+        training = self.open_images(TRAINING_SPLIT[config.reference], len(self.reference))
+        features = self.features(training, "training images")
+        found["floor_fid"] = compare(features, reference, ("fid",))["fid"]
+        if tokenizer is not None and self.reference.size == tokenizer.tokenizer.config.image_size:
+            chunks = self.reconstructions(tokenizer, None)
+            seen = gathered(chunks, self.extractor.identity)
+            found["tokenizer_rfid"] = compare(seen, reference, ("fid",))["fid"]
+        return found
+
+    def reconstructions(self, pipe: Pipeline, perceptual: torch.nn.Module | None) -> Chunks:
+        """What `drawing.reconstruct` tells of the reference's images, cached."""
+        images, architecture = self.reference, pipe.tokenizer.config
+        if not isinstance(images, ImageSet):
+            raise UsageError("reconstructions need images; the reference is stored statistics")
+        if images.size != architecture.image_size:
+            raise UsageError(
+                f"the reference has images of {describe((images.size,))} pixels, the tokenizer "
+                f"takes {describe((architecture.image_size,))}; give --size"
+            )
+        if images.channels != architecture.image_channels:
+            name = self.config.reference
+            images = self.open_images(name, channels=architecture.image_channels)
+        settings = {
+            "tokenizer": hash_weights(pipe.tokenizer.state_dict()),
+            "architecture": asdict(architecture),  # z-norm and φ's ratio are in no weight
+            "images": images.identity,
+            "extractor": self.extractor.identity,
+            "perceptual": "" if perceptual is None else identify("perceptual", perceptual),
+        }
+        chunks = Chunks(cache(settings), len(images), CHUNK, settings, self.state)
+        with self.show("reconstructing", len(images)) as advance:
+            chunks.fill(
+                lambda part: reconstruct(
+                    pipe, images.load(part.start, part.stop), self.extractor, perceptual
+                ),
+                advance,
+            )
+        return chunks
+
+    def report(self, figures: dict[str, Any], **shaped: Any) -> Report:
+        """Figures and all that shaped them, as JSON takes it."""
+        config, reference = self.config, self.reference
+        if isinstance(reference, ImageSet):
+            identity = reference.identity
+        else:
+            digest = hashlib.sha256(Path(config.reference).read_bytes()).hexdigest()
+            identity = f"stored statistics {digest[:HASH_SHOWN]}"
+        return {
+            "figures": figures,
+            **shaped,
+            "reference": {"name": config.reference, "identity": identity, "size": config.size},
+            "extractor": self.extractor.identity,
+            "note": "; ".join(self.notes),
+            "kid_subset": config.kid_subset,
+            "processes": self.state.num_processes,
+            "processor": processor(),
+            "date": datetime.now(UTC).date().isoformat(),
+            "versions": {name: metadata.version(name) for name in ("nextscale", "torch")},
+        }
