@@ -61,3 +61,11 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     chunks.place(1).write_bytes(b"cut")
     with pytest.raises(UsageError, match=r"000001.npz is damaged; remove it"):
         chunks.read("squares")
+
+
+def test_what_a_killed_start_left_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/.settings.json.tmp-7").write_text('{"a":')
+    chunks = Chunks(tmp_path / "work", 10, 4, {"a": 1}, one())
+    chunks.fill(squares, lambda _: None)
+    assert len(chunks.read("squares")) == 10
