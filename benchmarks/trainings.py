@@ -120,7 +120,7 @@ def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Pat
     program = ["-m", "nextscale", "train", training.command]
     if training.command == "diffusion":
         program = [str(Path(__file__).with_name("diffusion.py")), "train"]
-    given |= {"config": recipe, "out": out}
+    given = {"config": recipe, "out": out, **given}  # what follows a recipe overrides it
     words = [word for key, value in given.items() for word in (dashed(key), str(value))]
     tell(f"training {label}")
     code = run_to_its_end([sys.executable, *program, *words, "--resume"])

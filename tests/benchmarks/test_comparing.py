@@ -167,6 +167,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
     def run(command: list[str]) -> int:
         commands.append(command)
         given = dict(zip(command[5::2], command[6::2], strict=False))
+        assert command[5] == "--config"  # it would override what stands before it
         out = Path(given["--out"])
         out.mkdir(parents=True, exist_ok=True)
         bad = float(given["--learning-rate"]) > 5e-3
