@@ -136,11 +136,11 @@ class Jury:
         labels = [i % contender.classes for i in range(count)]
         judge = judge_of(row, place, self.comparison.extractor)
         drawing = Drawing(contender.draw, labels, seed * 10**6, row.keep, judge)
-        told = [fingerprint(place), drawing_precision(), self.extractor.identity]
+        told: list[Any] = [fingerprint(place), drawing_precision(), self.extractor.identity]
         told += [row.sampler, row.steps, row.keep, options, count, seed]
         name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
         folder = Path(self.comparison.work) / "drawn" / name
-        settings = {"drawn": json.dumps(told), "extractor": self.extractor.identity}
+        settings = {"drawn": json.dumps(told)}
         chunks = Chunks(folder, len(drawing.drawn), CHUNK, settings, self.state)
         with progress(f"drawing, {row.title}", len(drawing.drawn)) as advance:
             chunks.fill(lambda part: drawing.make(part, self.extractor), advance)

@@ -17,8 +17,9 @@ from contenders import EQUAL_COST, FINER_RATES, PYRAMID, RATES, RECIPES, SINGLE,
 from nextscale.cli.options import tell
 from nextscale.errors import UsageError
 from nextscale.files import read_json, write_text
-from nextscale.scaling_laws.ladder import run_to_its_end
+from nextscale.scaling_laws.ladder import finished, run_to_its_end
 from nextscale.training.loop import Diverged
+from nextscale.weights import hash_weights, read_tensors
 
 RECORDS = "docs/results/comparison"
 SHOWN = 8  # characters of a hash
@@ -103,7 +104,8 @@ def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Pat
         UsageError: if the training fails otherwise; it has told why.
     """
     training, recipe = TRAININGS[name], RECIPES / f"{name}.yaml"
-    given, shaped_by = {"seed": seed, **options}, [recipe.read_text()]
+    given = {"seed": seed, **options}
+    shaped_by: list[Any] = [recipe.read_text()]
     if comparison.max_steps:
         given["max_steps"] = comparison.max_steps
     if training.tokenizer:
@@ -115,7 +117,7 @@ def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Pat
     shown = hashlib.sha256(told.encode()).hexdigest()[:SHOWN]  # another recipe is another run
     label = "-".join([name, str(seed), *telling, shown])
     out = Path(comparison.work) / label
-    if (out / "final/config.json").is_file():
+    if finished(out):
         return out
     program = ["-m", "nextscale", "train", training.command]
     if training.command == "diffusion":
@@ -137,12 +139,9 @@ def diverged(run: Path) -> bool:
     return bool(lines) and lines[-1].get("error", "").startswith(Diverged.__name__)
 
 
-def fingerprint(checkpoint: Path) -> str:
-    """What tells a checkpoint from others: a hash of its files of weights."""
-    digest = hashlib.sha256()
-    for file in sorted(checkpoint.glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:SHOWN]
+def fingerprint(checkpoint: Path) -> list[str]:
+    """What tells a checkpoint from others: the hashes of its files of weights."""
+    return [hash_weights(read_tensors(file)) for file in sorted(checkpoint.glob("*.safetensors"))]
 
 
 def dashed(name: str) -> str:

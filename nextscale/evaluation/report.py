@@ -19,7 +19,7 @@ from nextscale.evaluation.features import check_size, gathered
 from nextscale.pipeline import Pipeline
 from nextscale.sampling import generate, last_state
 from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
-from nextscale.weights import hash_weights
+from nextscale.weights import hash_weights, identify
 
 
 def judge_model(
@@ -119,8 +119,13 @@ def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
         distance = "lpips" if run.config.perceptual == "lpips" else "perceptual_distance"
         figures[distance] = float(chunks.read("perceptual").mean())
     figures |= {"parameters": parameters(pipe.tokenizer), **run.bounds(None, reference)}
-    hashed = hash_weights(pipe.tokenizer.state_dict())
-    return run.report(figures, model=name, tokenizer=hashed, perceptual=run.config.perceptual)
+    return run.report(
+        figures,
+        model=name,
+        tokenizer=hash_weights(pipe.tokenizer.state_dict()),
+        architecture=asdict(pipe.tokenizer.config),
+        perceptual="" if perceptual is None else identify(run.config.perceptual, perceptual),
+    )
 
 
 def judge_images(run: Evaluation, name: str) -> Report:

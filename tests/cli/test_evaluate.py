@@ -76,3 +76,11 @@ def test_an_extractor_of_other_images(refused, saved: str, photographs: Path) ->
     words = ("--size", 28, "--reference", photographs, *EXTRACTOR, "--metrics", "fid")
     said = refused("evaluate", saved, *words)
     assert "the extractor takes images of 28 pixels; these are 8" in said
+
+
+def test_a_classifier_of_other_images(
+    refused, saved: str, classifier: str, photographs: Path
+) -> None:
+    words = ("--size", 8, "--reference", photographs, "--extractor", classifier, "--metrics", "fid")
+    said = refused("evaluate", saved, *words, "--keep", 0.5, "--classifier", "fashion-mnist")
+    assert "judges images of 1 channels and 28 pixels; the model draws 1 and 8" in said

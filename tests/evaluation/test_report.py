@@ -217,6 +217,7 @@ def test_a_tokenizer(evaluate, saved: str, classifier: str) -> None:
     figures = report["figures"]
     assert {"rfid", "psnr", "ssim", "perceptual_distance"} <= figures.keys()
     assert "fid" not in figures
+    assert report["perceptual"].startswith(f"{classifier} ")
     assert figures["images"] == 20
     assert figures["psnr"] >= figures["psnr_of_mean_error"]  # the mean of a convex function
 
