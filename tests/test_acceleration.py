@@ -94,6 +94,20 @@ def test_next_token_models_are_not_compiled_for_an_accelerator(make_tokenizer, m
 
 
 @pytest.mark.parametrize(
+    ("avx512_bf16", "amx", "taken"),
+    [(False, False, False), (True, False, True), (True, True, True)],
+)
+def test_emulated_bfloat16_is_not_what_a_cpu_is_made_for(
+    avx512_bf16, amx, taken, monkeypatch
+) -> None:
+    """oneDNN supports bfloat16 on every CPU with AVX-512, five times slower than float32."""
+    monkeypatch.setattr(acceleration.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert acceleration.made_for("bfloat16", torch.device("cpu")) is taken
+
+
+@pytest.mark.parametrize(
     ("compiled", "device", "has", "taken"),
     [
         (True, "cpu", True, "float32"),

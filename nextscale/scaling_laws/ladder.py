@@ -39,13 +39,19 @@ class Missing:
 
 
 def run_to_its_end(command: list[str]) -> int:
-    """A program's exit code; at Ctrl-C, which reaches it too, it is given the time to save."""
+    """A program's exit code.
+
+    Told to stop, it is given the time to save: Ctrl-C reaches it by itself, SIGTERM is passed on.
+    """
     with subprocess.Popen(command) as process:
+        known = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
         try:
             return process.wait()
         except KeyboardInterrupt:
             process.wait()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, known)
 
 
 def climb(

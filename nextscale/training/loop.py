@@ -75,12 +75,15 @@ class Run:
         """Trains to the end and gives the directory of the final model.
 
         Raises:
-            UsageError: if the run's directory holds another run, or data and batch do not fit.
+            UsageError: if the run's directory holds another run or is trained in by another
+                process, or data and batch do not fit.
             Diverged: if the loss becomes NaN or infinite; names the last good checkpoint.
             Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
         """
+        self.directory.check(self.stage.command, self.config)  # before anything takes long
         try:
-            return self.run()
+            with self.directory.taken():
+                return self.run()
         except Exception as error:
             if not isinstance(error, Interrupted):
                 self.directory.fail(error)
@@ -89,7 +92,6 @@ class Run:
     def run(self) -> Path:
         """What `train` does, in its order."""
         config, accelerator = self.config, self.accelerator
-        self.directory.check(self.stage.command, config)  # before anything takes long
         objective = self.stage.build(self.steps, accelerator)
         found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
         if config.resume and found is None:

@@ -1,5 +1,6 @@
 """A run's directory: its configuration, log and checkpoints, and how a run finds its way back.
 
+.lock                  held by the process that trains here
 config.json            the command's whole configuration
 log.jsonl              one line an event
 checkpoints/step-N/    a checkpoint directory (see `checkpoint`) and `training.pt` beside it
@@ -9,12 +10,14 @@ final/                 the finished model
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
@@ -26,6 +29,7 @@ FREE = (
     "validation_images", "cache", "data.workers",
 )  # fmt: skip
 DIFFERENCES_SHOWN = 3
+LOCK = ".lock"
 FAILED = '"event": "failed"'  # in the last line of such a run's log
 
 
@@ -58,9 +62,32 @@ class RunDirectory:
                 self.compare(read_json(file), wanted, config.resume)
         elif self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a directory for the run")
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(inner.name != LOCK for inner in self.path.iterdir()):
             raise UsageError(f"{self.path} is not empty and holds no run; give another directory")
         return wanted
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keeps other trainings from writing here meanwhile.
+
+        Raises:
+            UsageError: if one does.
+        """
+        if not self.writes:
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(
+                f"another process trains in {self.path}; wait for it or give another directory"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def open(
         self, command: str, config: TrainingConfig, wait: Callable[[], None] = lambda: None

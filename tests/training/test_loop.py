@@ -246,6 +246,18 @@ def test_a_taken_directory_is_refused(
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
+def test_a_directory_that_is_trained_in_is_refused(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    with RunDirectory(out, writes=True).taken():
+        assert runs.train("tokenizer", out, pictures, "--epochs", 1, "--resume") == 2
+    assert refusal(capfd) == (
+        f"another process trains in {out}; wait for it or give another directory"
+    )
+    assert runs.train("tokenizer", out, pictures, "--epochs", 1) == 0
+
+
 def test_a_run_of_the_other_stage_or_something_else_is_refused(
     trained: Path, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
