@@ -50,7 +50,8 @@ def run_row(comparison: Judging, jury: Jury, name: str) -> None:
     record: dict[str, Any] = {"title": row.title, "training": row.training, "runs": []}
     seeds, rate = TRAININGS[row.training].seeds, tuned_rate(comparison, row.training)
     runs = [full_training(comparison, row.training, seed, rate) for seed in seeds]
-    early = {share: checkpoint_at(runs[0], share) for share in SHARES if row.efficiency}
+    shares = SHARES if row.efficiency and not comparison.max_steps else ()  # a trial ends before
+    early = {share: checkpoint_at(runs[0], share) for share in shares}
     known = comparison.record(f"row_{row.options_of}") if row.options_of else None
     tuning = known["tuning"] if known else jury.tune(row, runs[0] / "final")
     options = tuning["options"]

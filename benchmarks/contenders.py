@@ -12,7 +12,7 @@ RATES = (1e-3, 3e-3, 1e-2)  # learning rates tried for every kind
 FINER_RATES = (1e-5, 3e-5, 1e-4, 3e-4, *RATES, 3e-2, 1e-1)  # and beside the best, if it is an end
 TOP_K = (0, 200, 100, 50, 25, 10, 5)
 CFG = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-PYRAMID, SINGLE = "pyramid", "tokenizer_single"
+PYRAMID, SINGLE = "pyramid", "single"  # tokenizers, by the names of their checkpoints
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,20 @@ class Training:
     """A network that is trained.
 
     Attributes:
-        command: that trains it: `tokenizer`, `var`, `ar` or `diffusion`.
+        command: that trains it: `var`, `ar` or `diffusion`.
         tokenizer: whose tokens or features it learns, `PYRAMID` or `SINGLE`.
         rate_of: the training whose tuned learning rate it takes; its own unless given.
         seeds: of training.
     """
 
     command: str
-    tokenizer: str = ""
+    tokenizer: str
     rate_of: str = ""
     seeds: tuple[int, ...] = (0,)
 
 
 # By the name of its recipe; in the order in which they run.
 TRAININGS = {
-    SINGLE: Training("tokenizer"),
     "ar": Training("ar", SINGLE, seeds=(0, 1)),
     "var": Training("var", PYRAMID, seeds=(0, 1)),
     "var_adaln": Training("var", PYRAMID),

@@ -17,7 +17,7 @@ from contenders import EQUAL_COST, FINER_RATES, PYRAMID, RATES, RECIPES, SINGLE,
 from nextscale.cli.options import tell
 from nextscale.errors import UsageError
 from nextscale.files import read_json, write_text
-from nextscale.scaling_laws.ladder import finished, run_to_its_end
+from nextscale.scaling_laws.ladder import STOPPED, finished, run_to_its_end
 from nextscale.training.loop import Diverged
 from nextscale.weights import hash_weights, read_tensors
 
@@ -53,19 +53,17 @@ class Comparison(Records):
 
     Attributes:
         work: directory of trainings and drawn images.
-        pyramid: checkpoint of the next-scale tokenizer.
+        pyramid: checkpoint of the tokenizer of next-scale and diffusion.
+        single: that of next-token.
         extractor: classifier that sees and judges all images.
-        max_steps: of every training, for trials, which need records of their own; 0 is off.
+        max_steps: of every training, for trials; 0 is off.
     """
 
     work: str = "runs/compare"
-    pyramid: str = os.path.relpath(RECIPES / "pyramid")
+    pyramid: str = os.path.relpath(RECIPES / PYRAMID)
+    single: str = os.path.relpath(RECIPES / SINGLE)
     extractor: str = "fashion-mnist"
     max_steps: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_steps and self.records == RECORDS:
-            raise UsageError("trials of --max-steps need records of their own; give --records")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Judging(Comparison):
     """What tunes and judges.
 
     Attributes:
-        only: trainings, or the tokenizer `pyramid`, whose records to make; none makes all.
+        only: trainings, or tokenizers, whose records to make; none makes all.
         count: images that a row is judged by.
         tuning_count: images that an option is tuned by.
         tuning_epochs: length of the trainings that tune a learning rate.
@@ -85,8 +83,9 @@ class Judging(Comparison):
     tuning_epochs: float = 1.0
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        known = (PYRAMID, *TRAININGS)
+        if self.max_steps and self.records == RECORDS:
+            raise UsageError("trials of --max-steps need records of their own; give --records")
+        known = (PYRAMID, SINGLE, *TRAININGS)
         unknown = [name for name in self.only if name not in known]
         if unknown:
             raise UsageError(f"unknown training {unknown[0]!r}; known: {', '.join(known)}")
@@ -101,6 +100,7 @@ def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Pat
 
     Raises:
         Diverged: if its loss was not finite.
+        KeyboardInterrupt: if it was told to stop; it has saved.
         UsageError: if the training fails otherwise; it has told why.
     """
     training, recipe = TRAININGS[name], RECIPES / f"{name}.yaml"
@@ -108,10 +108,8 @@ def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Pat
     shaped_by: list[Any] = [recipe.read_text()]
     if comparison.max_steps:
         given["max_steps"] = comparison.max_steps
-    if training.tokenizer:
-        place = tokenizer_of(comparison, training.tokenizer)
-        shaped_by.append(fingerprint(Path(place)))
-        given["tokenizer"] = place
+    given["tokenizer"] = place = tokenizer_of(comparison, training.tokenizer)
+    shaped_by.append(fingerprint(Path(place)))
     telling = [f"{options[key]:g}" for key in ("learning_rate", "epochs") if key in options]
     told = json.dumps([shaped_by, {k: v for k, v in given.items() if k != "tokenizer"}])
     shown = hashlib.sha256(told.encode()).hexdigest()[:SHOWN]  # another recipe is another run
@@ -126,6 +124,8 @@ def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Pat
     words = [word for key, value in given.items() for word in (dashed(key), str(value))]
     tell(f"training {label}")
     code = run_to_its_end([sys.executable, *program, *words, "--resume"])
+    if code in STOPPED:
+        raise KeyboardInterrupt
     if code and diverged(out):
         raise Diverged(f"the training in {out} diverged")
     if code:
@@ -150,10 +150,8 @@ def dashed(name: str) -> str:
 
 
 def tokenizer_of(comparison: Comparison, name: str) -> str:
-    """The checkpoint of a tokenizer, trained if it is one of the comparison's own."""
-    if name == PYRAMID:
-        return comparison.pyramid
-    return str(trained(comparison, SINGLE, 0) / "final")
+    """The checkpoint of a tokenizer."""
+    return {PYRAMID: comparison.pyramid, SINGLE: comparison.single}[name]
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:

@@ -1,11 +1,7 @@
 """The comparison's plan, arithmetic and table; its trainings take hours and are not run here."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +20,6 @@ from nextscale.errors import UsageError
 from nextscale.models.transformer import MLP
 
 KINDS = {
-    "tokenizer": TokenizerTraining,
     "var": VarTraining,
     "ar": VarTraining,
     "diffusion": DiffusionTraining,
@@ -37,19 +32,29 @@ def test_recipes_are_ones_that_their_commands_take(name: str) -> None:
     parser = parser_for("train", "")
     add_training_arguments(parser, kind)
     words = ["--config", str(contenders.RECIPES / f"{name}.yaml"), "--tokenizer", "x"]
-    config = from_options(kind, parser.parse(words[:2] if kind is TokenizerTraining else words))
+    config = from_options(kind, parser.parse(words))
     ordered = getattr(getattr(config, "model", None), "order", "scales")
     assert (ordered == "scales") == (contenders.TRAININGS[name].command != "ar")
-    if name != contenders.SINGLE:
-        steps = 937 * int(config.epochs)
-        assert config.keep >= steps // config.save_every + config.epochs  # every checkpoint stays
-        assert config.epochs == 5
+    steps = 937 * int(config.epochs)
+    assert config.keep >= steps // config.save_every + config.epochs  # every checkpoint stays
+    assert config.epochs == 5
+
+
+def test_both_tokenizers_are_trained_alike() -> None:
+    configs = []
+    for name in (contenders.PYRAMID, contenders.SINGLE):
+        parser = parser_for("train", "")
+        add_training_arguments(parser, TokenizerTraining)
+        words = ["--config", str(contenders.RECIPES / f"tokenizer_{name}.yaml")]
+        configs.append(from_options(TokenizerTraining, parser.parse(words)))
+    pyramid, single = configs
+    scales_and_codes = {"scales": pyramid.tokenizer.scales, "codes": pyramid.tokenizer.codes}
+    assert replace(single.tokenizer, **scales_and_codes) == pyramid.tokenizer
+    assert replace(single, tokenizer=pyramid.tokenizer) == pyramid
 
 
 def test_every_row_has_a_training_and_every_rate_an_owner() -> None:
-    assert {row.training for row in contenders.ROWS.values()} | {contenders.SINGLE} == set(
-        contenders.TRAININGS
-    )
+    assert {row.training for row in contenders.ROWS.values()} == set(contenders.TRAININGS)
     for training in contenders.TRAININGS.values():
         assert training.rate_of in {"", *contenders.TRAININGS}
 
@@ -187,7 +192,7 @@ def test_images_that_are_judged_are_those_of_users_but_for_rounding(
         ([], "unknown command"),
         (["run", "--max-steps", "20"], "trials of --max-steps need records of their own"),
         (["table", "--only", "var"], "--only"),
-        (["run", "--only", "gan"], "unknown training 'gan'; known: pyramid, tokenizer_single"),
+        (["run", "--only", "gan"], "unknown training 'gan'; known: pyramid, single, ar"),
     ],
 )
 def test_bad_input_is_one_line(words, told, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,35 +200,3 @@ def test_bad_input_is_one_line(words, told, capsys: pytest.CaptureFixture[str]) 
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("compare: error: ")
     assert told in said
-
-
-def test_an_interrupted_training_is_given_time_to_save(tmp_path: Path) -> None:
-    """Ctrl-C reaches both programs; the one that waits must not kill the one that saves."""
-    saving = (
-        "import pathlib, signal, sys, time\n"
-        "def save(*_):\n"
-        "    time.sleep(1)\n"
-        "    pathlib.Path('saved').touch()\n"
-        "    sys.exit(130)\n"
-        "signal.signal(signal.SIGINT, save)\n"
-        "pathlib.Path('ready').touch()\n"
-        "time.sleep(60)\n"
-    )
-    waiting = (
-        "import sys, trainings\n"
-        "try:\n"
-        "    trainings.run_to_its_end([sys.executable, '-c', sys.argv[1]])\n"
-        "except KeyboardInterrupt:\n"
-        "    sys.exit(130)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(trainings.__file__).parent)}
-    command = [sys.executable, "-c", waiting, saving]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(60) == 130
-    assert (tmp_path / "saved").exists()

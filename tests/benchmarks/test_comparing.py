@@ -121,6 +121,12 @@ def test_a_comparison_that_is_stopped_goes_on(
     assert recorded(words) == stopped
 
 
+def test_a_trial_is_judged_at_its_end_alone(words: list[str]) -> None:
+    """Trials of --max-steps end before the first share of their training."""
+    assert compare.main(["run", *words, "--max-steps", "5"]) == 0
+    assert recorded(words)["row_var"]["on_the_way"] == []
+
+
 def test_time_tunes_nothing_and_counts_the_judge(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +139,7 @@ def test_time_tunes_nothing_and_counts_the_judge(
 
     monkeypatch.setattr(compare, "judge_of", judge_of)
     monkeypatch.setattr(compare, "TIMED", 4)
+    monkeypatch.setattr(trainings, "RECORDS", words[1])  # the true records may be timed, too
     assert compare.main(["time", *words[:6]]) == 0
     assert not (records / "rate_var.json").exists()
     told = read_json(records / "seconds.json")
