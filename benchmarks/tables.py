@@ -60,7 +60,7 @@ def write_results(records: Path) -> None:
 
 
 def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str:
-    """The page: rows, what bounds them, how they came about."""
+    """The page: rows, beside what to read them, how they came about."""
     lines = [
         "# Next-scale, next-token and diffusion on equal terms",
         "",
@@ -166,7 +166,7 @@ def untuned(records: Path, rows: dict[str, Any]) -> list[str]:
 
 
 def bounds(records: Path) -> list[str]:
-    """What no row can be expected to pass."""
+    """FID of real images and of reconstructions, beside which rows are to be read."""
     told, floors = [], []
     for name, what in ((PYRAMID, "next-scale (and diffusion's)"), (SINGLE, "next-token")):
         file = records / f"rfid_{name}.json"
