@@ -15,6 +15,7 @@ mpl.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 # Okabe and Ito's colours, which the colour-blind tell apart; markers tell them apart in grey.
 STYLES = {
@@ -222,12 +223,16 @@ def draw_seconds(rows: dict[str, Any], seconds: dict[str, float], path: Path) ->
 
 
 def finish(figure: Figure, panels: Sequence[Axes], path: Path) -> None:
-    """Labels what all figures share, the legend in the first panel, and writes one."""
+    """Labels what all figures share, the legend above the panels, and writes one."""
     panels[0].set_ylabel("FID")
     for axes in panels:
         axes.grid(True, which="both", alpha=0.3)
-    if panels[0].get_legend_handles_labels()[0]:
-        panels[0].legend(fontsize=8)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:,g}")
+            axis.set_minor_formatter(NullFormatter())
+    if lines := panels[0].get_legend_handles_labels()[0]:
+        figure.legend(handles=lines, loc="outside upper center", ncols=2, fontsize=8)
     with replacing_file(path) as file:
         figure.savefig(file, format="png", dpi=150)
     plt.close(figure)
