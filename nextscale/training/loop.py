@@ -80,18 +80,19 @@ class Run:
             Diverged: if the loss becomes NaN or infinite; names the last good checkpoint.
             Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
         """
-        self.directory.check(self.stage.command, self.config)  # before anything takes long
         try:
-            with self.directory.taken():
-                return self.run()
+            return self.run()
         except Exception as error:
             if not isinstance(error, Interrupted):
                 self.directory.fail(error)
             raise
+        finally:
+            self.directory.close()
 
     def run(self) -> Path:
         """What `train` does, in its order."""
         config, accelerator = self.config, self.accelerator
+        self.directory.check(self.stage.command, config)  # before anything takes long
         objective = self.stage.build(self.steps, accelerator)
         found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
         if config.resume and found is None:

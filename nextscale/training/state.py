@@ -10,8 +10,7 @@ final/                 the finished model
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ class RunDirectory:
     def __init__(self, path: Path, writes: bool) -> None:
         self.path, self.writes = path, writes
         self.checkpoints = path / "checkpoints"
+        self.lock = FileLock(path / LOCK)
         self.begun = False
 
     def check(self, command: str, config: TrainingConfig) -> dict[str, Any]:
@@ -66,29 +66,6 @@ class RunDirectory:
             raise UsageError(f"{self.path} is not empty and holds no run; give another directory")
         return wanted
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Keeps other trainings from writing here meanwhile.
-
-        Raises:
-            UsageError: if one does.
-        """
-        if not self.writes:
-            yield
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UsageError(
-                f"another process trains in {self.path}; wait for it or give another directory"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
     def open(
         self, command: str, config: TrainingConfig, wait: Callable[[], None] = lambda: None
     ) -> Path | None:
@@ -98,11 +75,18 @@ class RunDirectory:
             wait: a barrier over the processes; all have checked before one writes.
 
         Raises:
-            UsageError: as `check`.
+            UsageError: as `check`, and if another process trains here.
         """
         wanted = self.check(command, config)
         wait()
         if self.writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.lock.acquire(timeout=0)
+            except Timeout as error:
+                raise UsageError(
+                    f"another process trains in {self.path}; wait for it or give another directory"
+                ) from error
             if self.failed_at_once():
                 (self.path / "log.jsonl").unlink()
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -112,6 +96,10 @@ class RunDirectory:
         self.begun = True
         wait()
         return self.latest()
+
+    def close(self) -> None:
+        """Lets other trainings continue here."""
+        self.lock.release()
 
     def compare(self, found: dict[str, Any], wanted: dict[str, Any], resume: bool) -> None:
         """Raises UsageError unless a found run may be continued as wanted."""

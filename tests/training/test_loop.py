@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 import nextscale
 from nextscale import checkpoint
 from nextscale.data.images import Batch
 from nextscale.training import engine, loop
-from nextscale.training.state import RunDirectory, name_of
+from nextscale.training.state import LOCK, RunDirectory, name_of
 from nextscale.weights import read_tensors
 from tests.training import runs
 
@@ -250,7 +251,8 @@ def test_a_directory_that_is_trained_in_is_refused(
     pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    with RunDirectory(out, writes=True).taken():
+    out.mkdir()
+    with FileLock(out / LOCK):
         assert runs.train("tokenizer", out, pictures, "--epochs", 1, "--resume") == 2
     assert refusal(capfd) == (
         f"another process trains in {out}; wait for it or give another directory"
