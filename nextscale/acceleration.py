@@ -139,8 +139,7 @@ def quantize_linear(transformer: Transformer) -> None:
 def made_for(precision: str, device: torch.device) -> bool:
     """Whether a device has instructions for a precision.
 
-    A CPU without them emulates it: bfloat16 takes five (AVX-512) to a hundred times as long as
-    float32, int8 fifteen times.
+    A CPU without them emulates bfloat16 and int8, many times slower than float32.
 
     Args:
         precision: float32, bfloat16 or int8.

@@ -100,7 +100,7 @@ def test_next_token_models_are_not_compiled_for_an_accelerator(make_tokenizer, m
 def test_emulated_bfloat16_is_not_what_a_cpu_is_made_for(
     avx512_bf16, amx, taken, monkeypatch
 ) -> None:
-    """oneDNN supports bfloat16 on every CPU with AVX-512, five times slower than float32."""
+    """oneDNN supports bfloat16 on every CPU with AVX-512, and emulates it on most."""
     monkeypatch.setattr(acceleration.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
