@@ -37,7 +37,7 @@ from trainings import (
 
 from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for
 from nextscale.errors import UsageError
-from nextscale.scaling_laws.ladder import run_to_its_end
+from nextscale.training.launch import run_to_its_end
 
 TIMED = 50  # images drawn at once when seconds are measured
 REPEATS = 5

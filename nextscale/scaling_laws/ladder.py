@@ -3,8 +3,6 @@
 Any number of ladders may work on one directory: a lock tells which run is taken.
 """
 
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -18,11 +16,10 @@ from nextscale.config.run import VarTraining
 from nextscale.config.scaling import LadderConfig
 from nextscale.errors import UsageError
 from nextscale.files import write_text
+from nextscale.training.launch import STOPPED, finished, run_to_its_end
 from nextscale.training.state import RunDirectory
 
 Train = Callable[[list[str]], int]
-# Exit codes of a training that was told to stop, and has saved.
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 @dataclass
@@ -36,22 +33,6 @@ class Missing:
 
     taken: list[str] = field(default_factory=list)
     failed: dict[str, int] = field(default_factory=dict)
-
-
-def run_to_its_end(command: list[str]) -> int:
-    """A program's exit code.
-
-    Told to stop, it is given the time to save: Ctrl-C reaches it by itself, SIGTERM is passed on.
-    """
-    with subprocess.Popen(command) as process:
-        known = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, known)
 
 
 def climb(
@@ -94,11 +75,6 @@ def climb(
         if code:
             missing.failed[name] = code
     return missing
-
-
-def finished(place: Path) -> bool:
-    """Whether a run has its final model."""
-    return (place / "final/config.json").is_file()
 
 
 def placed(training: VarTraining, place: Path, folder: Path) -> VarTraining:
