@@ -35,7 +35,7 @@ from trainings import (
     tuned_rate,
 )
 
-from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for
+from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for, tell
 from nextscale.errors import UsageError
 from nextscale.training.launch import run_to_its_end
 
@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands: dict[str, tuple[type, Callable[[Any], None]]] = {
         "run": (Judging, run),
         "time": (Comparison, measure_time),
-        "table": (Records, lambda given: write_results(Path(given.records))),
+        "table": (Records, lambda given: tell(f"see {write_results(Path(given.records))}")),
     }
     try:
         if not words or words[0] not in commands:

@@ -35,8 +35,11 @@ HEAD = (
 )
 
 
-def write_results(records: Path) -> None:
+def write_results(records: Path) -> Path:
     """Writes `comparison.md` and the two figures beside the directory of the records.
+
+    Returns:
+        the page.
 
     Raises:
         UsageError: if no row is recorded.
@@ -54,10 +57,12 @@ def write_results(records: Path) -> None:
     for row in rows.values():  # one machine's rates are comparable, those of the trainings are not
         if row["training"] in rates:
             row["cost"]["hours"] = row["cost"]["images"] / rates[row["training"]] / 3600
-    write_text(records.parent / "comparison.md", table(records, rows, seconds))
+    page = records.parent / "comparison.md"
+    write_text(page, table(records, rows, seconds))
     draw_efficiency(rows, records.parent / "comparison_efficiency.png")
     if seconds:
         draw_seconds(rows, seconds, records.parent / "comparison_seconds.png")
+    return page
 
 
 def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nextscale.checkpoint import BUNDLED, CONFIG
 from nextscale.config.model import ClassifierConfig, build
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, to_install
 from nextscale.files import read_json
 from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Judge, Pipeline
@@ -121,9 +121,8 @@ def published(name: str, device: torch.device) -> tuple[int, Callable[[Tensor], 
     try:
         from torchvision import models
     except ImportError as error:
-        raise UsageError(
-            f"the classifier {name!r} needs torchvision; `pip install nextscale[train]`"
-        ) from error
+        told = f"the classifier {name!r} needs torchvision; {to_install('train')}"
+        raise UsageError(told) from error
     if name not in models.list_models(module=models):
         raise UsageError(
             f"unknown classifier {name!r}; give {', '.join(classifier_names())}, a directory of "

@@ -7,6 +7,11 @@ class UsageError(ValueError):
     """Says in one line what was given, what is allowed and what to do."""
 
 
+def to_install(extra: str) -> str:
+    """How to get the packages of an optional part, as the README installs them."""
+    return f"`pip install '.[{extra}]'` in a clone of nextscale brings it"
+
+
 def check_range(given: object, names: str, least: float, most: float = math.inf) -> None:
     """Checks numbers among an object's attributes.
 

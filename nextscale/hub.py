@@ -40,8 +40,8 @@ def hub_errors(repository: str) -> Iterator[None]:
         ) from None
     except LocalEntryNotFoundError:
         raise UsageError(
-            f"{repository} is not in the hub's cache here, and the hub cannot be reached; check "
-            "the connection and the variables HF_ENDPOINT and HF_HUB_OFFLINE"
+            f"{repository} is neither a directory here nor in the hub's cache, and the hub cannot "
+            "be reached; check the name, the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
         ) from None
     except (HTTPError, HFValidationError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -15,7 +15,6 @@ from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
 from nextscale.complexity import parameters
 from nextscale.config.benchmark import MethodsConfig
 from nextscale.config.model import RELEASED_256, TokenizerConfig, TransformerConfig
-from nextscale.errors import UsageError
 from nextscale.models.build import build_model
 from nextscale.sampling import generate, last_state
 from nextscale.scales import Scales, length, spans
@@ -49,15 +48,9 @@ def drawing(
 
 
 def denoising(config: MethodsConfig, device: torch.device) -> tuple[Callable[[], Parts], int]:
-    """As `drawing`, for diffusion; `timed_steps` stand for all.
+    """As `drawing`, for diffusion; `timed_steps` stand for all."""
+    from diffusers import DiTTransformer2DModel
 
-    Raises:
-        UsageError: if diffusers is not installed.
-    """
-    try:
-        from diffusers import DiTTransformer2DModel
-    except ImportError as error:
-        raise UsageError("diffusers is needed; `pip install nextscale[bench]` brings it") from error
     with device:
         model = DiTTransformer2DModel(
             num_attention_heads=config.width // 64,

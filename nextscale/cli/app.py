@@ -30,12 +30,7 @@ def run(options: Namespace) -> int:
     """Serves the page until it is interrupted."""
     check_at_least(1, queue=options.queue)
     port = usable_port(options.host, options.port)
-    try:
-        from nextscale.app.page import build_page, serve
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"the page needs {error.name}, which is not installed; pip install 'nextscale[app]'"
-        ) from error
+    from nextscale.app.page import build_page, serve
     from nextscale.app.studio import Studio
 
     pipe = load_model(options.model, options.device)

@@ -1,5 +1,6 @@
 """`nextscale evaluate`: the figures of a model, a tokenizer or finished images."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -83,12 +84,16 @@ def run(options: Namespace) -> int:
         refuse_drawing(config, [*given, *(n for n in ACCELERATION if options[n])])
     if not config.reference:
         if pipe is None or pipe.config.data != "fashion-mnist":
-            raise UsageError("there is nothing to compare with; give --reference")
+            raise UsageError("there is nothing to compare with; give --reference, real images")
         config = replace(config, reference=pipe.config.data)
     extractor = load_extractor(config.extractor, device)
 
     def show(doing: str, images: int) -> AbstractContextManager[Any]:
-        return progress(doing, images) if state.is_main_process else nullcontext(lambda _: None)
+        if not state.is_main_process:
+            return nullcontext(lambda _: None)
+        if not sys.stderr.isatty():  # where no bar is seen
+            tell(f"{doing}: {images:,} images")
+        return progress(doing, images)
 
     evaluation = Evaluation(config, extractor, state, show)
     places = [config.json] if config.json else []
@@ -98,7 +103,12 @@ def run(options: Namespace) -> int:
         sampling = {**vars(pipe.config.sampling), **given}
         made = {"tokenizer": hash_weights(pipe.tokenizer.state_dict())}
         made |= accelerate(pipe, options, CHUNK, sampling, tells=state.is_main_process)
-        report = judge_model(evaluation, what, pipe, made, sampling)
+        try:
+            report = judge_model(evaluation, what, pipe, made, sampling)
+        except KeyboardInterrupt:
+            if state.is_main_process:
+                tell("what was drawn is kept; the same command goes on from there")
+            raise
         places.append(str(Path(config.out) / "report.json"))
     else:
         report = judge_tokenizer(evaluation, what, pipe)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Sequence
 
 from nextscale.cli.options import Stop, parser_for
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, to_install
 
 # Command: (file in this folder, what it does). Two words where a command has parts.
 COMMANDS = {
@@ -44,6 +44,8 @@ COMMANDS = {
     "convert": ("convert", "make a checkpoint of released or published weights"),
     "models": ("models", "list the models that can be loaded by name"),
 }
+# The optional part of the package that a command needs, by its first word; `train` for the others.
+EXTRAS = {"evaluate": "eval", "scaling-laws": "eval", "benchmark": "bench", "app": "app"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,6 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print(f"nextscale: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "nextscale").partition(".")[0]
+        if debug or package == "nextscale":  # a fault of ours
+            raise
+        told = f"`{words[0]}` needs {package}, which is not installed"
+        hint = to_install(EXTRAS.get(words[0], "train"))
+        print(f"nextscale: error: {told}; {hint}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -12,6 +12,10 @@ from nextscale.errors import UsageError
 def add_arguments(parser: Parser) -> None:
     """Adds this command's options: those of `train var`, with the order of tokens."""
     add_var_arguments(parser)
+    parser.presets = {
+        name: {key: value for key, value in preset.items() if key != "model.order"}
+        for name, preset in parser.presets.items()
+    }
     parser.set_defaults({"model.order": "raster"})
 
 

@@ -14,7 +14,7 @@ class EvaluationConfig:
 
     Attributes:
         reference: real images: `fashion-mnist` (its test images), `fashion-mnist:train`, a folder,
-            an `.npz` file with `arr_0`, or stored statistics; empty takes the model's data set.
+            an `.npz` file with `arr_0`, or stored statistics; empty is for models of Fashion-MNIST.
         root: where a named data set lies; empty looks in the usual places, then downloads.
         size: resize and centre-crop finished images to a square of so many pixels; 0 takes them as
             they are.
@@ -30,8 +30,9 @@ class EvaluationConfig:
             resnet101; empty takes the extractor, if it is a classifier.
         reconstruct: judge the tokenizer by its reconstructions of the reference.
         perceptual: distance of reconstructions, as `perceptual_network` in training.
-        bounds: also the FID of as many real training images, and the tokenizer's, which no drawing
-            can be expected to pass; where the reference is a named data set.
+        bounds: also the FID of as many real training images as are judged, and that of the
+            tokenizer's reconstructions of the reference, which no drawing can be expected to pass;
+            where the reference is a named data set.
         out: directory of what is drawn; an evaluation that was stopped goes on there. Any number of
             processes draws the same images, on a CPU if each has as many threads
             (OMP_NUM_THREADS).

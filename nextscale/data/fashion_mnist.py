@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nextscale.data.augment import FLIP_RATE, Augmentation
 from nextscale.data.order import Samples
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, to_install
 from nextscale.files import cache_folder
 from nextscale.pixels import to_tensor
 
@@ -127,7 +127,8 @@ def download(directory: Path) -> Path:
         from torchvision.datasets import FashionMNIST as Published
     except ImportError as error:
         raise UsageError(
-            f"Fashion-MNIST is not on this machine; install nextscale[train] or {advice}"
+            "Fashion-MNIST is not on this machine, and torchvision, which fetches it, is not "
+            f"installed; {to_install('train')}; or {advice}"
         ) from error
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)

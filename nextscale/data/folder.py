@@ -5,7 +5,7 @@ Every file is decoded when it is asked for; what cannot be read is replaced by i
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from nextscale.errors import UsageError
 from nextscale.pixels import to_tensor, upright
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+# What `nextscale sample` and `edit` write beside their images, by the file that tells of these.
+SHEETS = {"samples.json": ("grid.png", "growing.gif"), "edits.json": ("sheet.png",)}
 CLASSES_SHOWN = 5  # in a message
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none runs a program
 
@@ -223,11 +225,16 @@ def scan(folder: Path) -> Listing:
     )
 
 
+def sheets(names: Collection[str]) -> list[str]:
+    """Overviews that lie beside drawn images, given the names of all files of a folder."""
+    return [sheet for record, beside in SHEETS.items() if record in names for sheet in beside]
+
+
 def image_files(folder: Path) -> Iterator[tuple[str, int]]:
     """Paths below a folder, with slashes, and sizes in bytes; links are followed, but not around.
 
-    Hidden files and folders are left out. A link to nothing is listed with size 0, so that it is
-    counted among the files that cannot be read.
+    Hidden files and folders are left out, and overviews of drawn images. A link to nothing is
+    listed with size 0, so that it is counted among the files that cannot be read.
 
     Raises:
         OSError: if a folder cannot be listed.
@@ -235,9 +242,11 @@ def image_files(folder: Path) -> Iterator[tuple[str, int]]:
     waiting = [("", frozenset({folder.resolve()}))]
     while waiting:
         below, above = waiting.pop()
-        for entry in os.scandir(folder / below):
+        entries = list(os.scandir(folder / below))
+        overviews = sheets([entry.name for entry in entries])
+        for entry in entries:
             path = f"{below}{entry.name}"
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name in overviews:
                 continue
             if entry.is_dir():
                 target = Path(entry.path).resolve()

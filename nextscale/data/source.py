@@ -26,8 +26,8 @@ def open_data(
     if config.size and (config.size, config.size) != size:
         raise UsageError(
             f"data.size is {config.size}, but the network takes images of {size[0]}x{size[1]} "
-            "pixels; a tokenizer's scales must end at the feature size, which is the image size "
-            "over the downsampling"
+            "pixels; a tokenizer's come from its scales, the last of which is the image size over "
+            "the downsampling, a classifier's from --classifier.image-size"
         )
     augmentation = Augmentation(size, channels, config.augment, config.flip, seed)
     training, validation = open_all(config, augmentation)

@@ -61,7 +61,8 @@ def marked(mask: Mask | None, picture: Image.Image) -> Image.Image:
     """What users mark as a picture of mode L, white where it is to be redrawn."""
     if mask is None:
         if "A" not in picture.getbands() and "transparency" not in picture.info:
-            raise UsageError("no mask is given, and nothing of the image is transparent")
+            told = "no mask is given, and nothing of the image is transparent; give a mask or a box"
+            raise UsageError(told)
         return picture.convert("RGBA").getchannel("A").point(lambda value: 255 - value)
     if isinstance(mask, Image.Image):
         return on_black(ImageOps.exif_transpose(mask))

@@ -133,14 +133,17 @@ class Evaluation:
         return found
 
     def bounds(
-        self, tokenizer: Pipeline | None, reference: Features | Statistics
+        self, count: int, tokenizer: Pipeline | None, reference: Features | Statistics
     ) -> dict[str, Any]:
-        """FID of as many real training images as the reference has, and of reconstructions."""
+        """FID of so many real training images as are judged, and of reconstructions.
+
+        Fewer images have a larger FID, whatever drew them.
+        """
         config, found = self.config, {}
         wanted = config.bounds and "fid" in self.metrics and config.reference in TRAINING_SPLIT
         if not wanted or not isinstance(self.reference, ImageSet):
             return found
-        training = self.open_images(TRAINING_SPLIT[config.reference], len(self.reference))
+        training = self.open_images(TRAINING_SPLIT[config.reference], count)
         features = self.features(training, "training images")
         found["floor_fid"] = compare(features, reference, ("fid",))["fid"]
         if tokenizer is not None and self.reference.size == tokenizer.tokenizer.config.image_size:

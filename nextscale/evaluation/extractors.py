@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nextscale.classifiers import classifier_names, is_classifier, load_classifier
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, to_install
 from nextscale.scales import Scale
 from nextscale.weights import identify
 
@@ -104,9 +104,8 @@ def inception(device: torch.device) -> Extractor:
     try:
         from torch_fidelity import feature_extractor_inceptionv3 as published
     except ImportError as error:
-        raise UsageError(
-            "the Inception extractor needs torch-fidelity; `pip install nextscale[eval]`"
-        ) from error
+        told = f"the Inception extractor needs torch-fidelity; {to_install('eval')}"
+        raise UsageError(told) from error
     url = published.URL_INCEPTION_V3
     try:  # read here first, where a file that would run code is refused
         torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True)

@@ -55,7 +55,8 @@ def check_size(extractor: Extractor, size: Scale) -> None:
     if extractor.size not in (None, size):
         raise UsageError(
             f"the extractor takes images of {describe((extractor.size,))} pixels; these are "
-            f"{describe((size,))}; give another --extractor"
+            f"{describe((size,))}; give another --extractor, of `nextscale train classifier "
+            f"--classifier.image-size {size[0]} {size[1]}` perhaps"
         )
 
 

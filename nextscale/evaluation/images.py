@@ -16,7 +16,7 @@ from PIL import Image
 
 from nextscale.data import fashion_mnist
 from nextscale.data.augment import Augmentation
-from nextscale.data.folder import EXTENSIONS
+from nextscale.data.folder import EXTENSIONS, sheets
 from nextscale.errors import UsageError
 from nextscale.pixels import crop_to, upright
 from nextscale.scales import Scale, describe
@@ -95,7 +95,7 @@ class ImageSet:
 
 
 class FolderImages:
-    """All image files below a folder.
+    """All image files below a folder, without overviews of drawn images.
 
     Raises:
         UsageError: if a folder of it holds no image, as of a class without samples.
@@ -105,7 +105,8 @@ class FolderImages:
         self.paths: list[Path] = []
         for place, folders, files in os.walk(folder):
             folders.sort()
-            found = sorted(f for f in files if f.lower().endswith(EXTENSIONS))
+            images = {file for file in files if file.lower().endswith(EXTENSIONS)}
+            found = sorted(images.difference(sheets(files)))
             if not found and not folders:
                 raise UsageError(f"{place} holds no images; fill it or remove it")
             self.paths += [Path(place) / file for file in found]
@@ -169,6 +170,8 @@ def open_raw(name: str, root: str = "") -> RawImages:
                 f"{path} holds {pixels.dtype} {shape} as arr_0; uint8 (N, H, W, 1 or 3) is needed"
             )
         return ArrayImages(pixels)
+    if name and not path.exists():
+        raise UsageError(f"there is no {name}; give a folder, an .npz file, or {', '.join(SPLITS)}")
     raise UsageError(f"no images at {name!r}; give a folder, an .npz file, or {', '.join(SPLITS)}")
 
 

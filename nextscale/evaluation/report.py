@@ -46,11 +46,11 @@ def judge_model(
         )
     run.check_count(config.count)
     check_size(extractor, pipe.tokenizer.config.image_size)
-    reference = run.seen_reference()  # whatever is wrong with it is told before hours of drawing
     classifier = config.classifier or (config.extractor if is_classifier(config.extractor) else "")
     if config.keep < 1 and not classifier:
         raise UsageError("--keep needs a classifier; give --classifier")
     judge = load_judge(classifier, pipe) if config.keep < 1 else None
+    reference = run.seen_reference()  # whatever is wrong with it is told before hours of drawing
     labels = [i % max(1, classes) for i in range(config.count)]
     drawing = Drawing(drawer(pipe, sampling), labels, config.seed, config.keep, judge)
     settings = {
@@ -79,7 +79,7 @@ def judge_model(
         "seconds_per_image": float(chunks.read("seconds").sum() / len(chosen)),
         "parameters": parameters(pipe.model),
     }
-    figures |= run.bounds(pipe, reference)
+    figures |= run.bounds(len(chosen), pipe, reference)
     if config.npz and run.state.is_main_process:
         write_npz(chunks, chosen, Path(config.npz))
     return run.report(figures, **settings)
@@ -118,7 +118,7 @@ def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
     if perceptual is not None:
         distance = "lpips" if run.config.perceptual == "lpips" else "perceptual_distance"
         figures[distance] = float(chunks.read("perceptual").mean())
-    figures |= {"parameters": parameters(pipe.tokenizer), **run.bounds(None, reference)}
+    figures |= {"parameters": parameters(pipe.tokenizer), **run.bounds(len(seen), None, reference)}
     return run.report(
         figures,
         model=name,
@@ -134,5 +134,5 @@ def judge_images(run: Evaluation, name: str) -> Report:
     run.check_count(len(images))
     reference = run.seen_reference()
     seen = run.features(images, "images")
-    figures = run.compare(seen, reference) | run.bounds(None, reference)
+    figures = run.compare(seen, reference) | run.bounds(len(seen), None, reference)
     return run.report(figures, images={"name": name, "identity": images.identity})

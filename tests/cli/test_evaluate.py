@@ -21,7 +21,7 @@ def test_nothing_to_compare_with(refused, saved: str, photographs: Path) -> None
     assert "give --reference" in refused("evaluate", saved, *EXTRACTOR)
     assert "give --reference" in refused("evaluate", photographs, *EXTRACTOR)
     said = refused("evaluate", saved, *EXTRACTOR, "--reference", "nowhere")
-    assert "no images at 'nowhere'" in said
+    assert "there is no nowhere; give a folder" in said
 
 
 def test_unknown_things(refused, saved: str) -> None:

@@ -72,6 +72,29 @@ def test_bad_options_are_one_line(refused, words, said):
     assert said in refused(*words)
 
 
+@pytest.mark.parametrize(
+    ("missing", "extra", "words"),
+    [
+        ("accelerate", "eval", ["evaluate", "docs", "--reference", "docs"]),
+        ("matplotlib", "eval", ["scaling-laws", "fit", "runs", "--out", "laws"]),
+        ("gradio", "app", ["app", "tiny", "--port", "0"]),
+        ("torchvision", "train", ["train", "var", "--tokenizer", "tiny", "--out", "run"]),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_what_brings_it(missing, extra, words):
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; from nextscale.cli.main import main;"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    wanted = f"`{words[0]}` needs {missing}, which is not installed; `pip install '.[{extra}]'`"
+    assert done.stderr.startswith(f"nextscale: error: {wanted}")
+    assert done.stderr.count("\n") == 1
+
+
 def test_debug_shows_where_an_error_arose():
     with pytest.raises(UsageError, match="nothing is known as 'nothing'"):
         main(["sample", "nothing", "--debug"])

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from nextscale.data import fashion_mnist
+from nextscale.data.folder import image_files
 from nextscale.errors import UsageError
 from nextscale.evaluation.images import ArrayImages, ImageSet, open_raw, read_npz
 
@@ -67,8 +68,21 @@ def test_folders_without_images_are_refused(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no images"):
         open_raw(str(tmp_path / "empty"))
-    with pytest.raises(UsageError, match="no images at 'nowhere'; give a folder"):
+    with pytest.raises(UsageError, match="there is no nowhere; give a folder"):
         open_raw("nowhere")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"no images at '.*notes.txt'; give a folder"):
+        open_raw(str(tmp_path / "notes.txt"))
+
+
+def test_overviews_of_drawn_images_are_none_of_them(folder: Path) -> None:
+    drawn = folder / "class0"
+    for sheet in ("grid.png", "growing.gif"):
+        Image.fromarray(noise(1, 12)[0, ..., 0]).save(drawn / sheet)
+    assert len(open_raw(str(folder))) == 7  # a folder of one's own may hold a grid
+    (drawn / "samples.json").touch()
+    assert len(open_raw(str(folder))) == 5
+    assert sum(1 for _ in image_files(folder)) == 5
 
 
 def test_a_broken_file_is_named(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -161,6 +162,12 @@ def test_grey_models_are_seen_in_colour(
     again = evaluate(saved, *words, *seen)["figures"]
     assert drawn["tokenizer_rfid"] == again["rfid"] > 0
     assert drawn["floor_fid"] == pytest.approx(0, abs=1e-6)
+    few = tmp_path / "few"
+    few.mkdir()
+    for file in sorted(real.iterdir())[:12]:
+        shutil.copy(file, few)
+    judged = evaluate(few, "--metrics", "fid", *seen)["figures"]
+    assert judged["floor_fid"] > 0.001  # of twelve real images, as are judged
 
 
 def test_stored_statistics(evaluate, real: Path, saved: str, tmp_path: Path, capsys) -> None:

@@ -194,6 +194,8 @@ def test_next_token_trains_on_a_tokenizer_of_one_scale(
 def test_next_token_refuses_a_pyramid(
     trained: Path, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert runs.train("ar", tmp_path / "run", pictures, "--tokenizer", trained) == 2
-    assert "train one with a single scale" in capfd.readouterr().err
+    for preset in ((), ("--preset", "d4")):  # a preset is of any order
+        words = ["--tokenizer", trained, *preset]
+        assert runs.train("ar", tmp_path / "run", pictures, *words) == 2
+        assert "train one with a single scale" in capfd.readouterr().err
     assert not (tmp_path / "run").exists()
