@@ -98,7 +98,7 @@ def test_failing_download_is_one_line(nowhere, monkeypatch):
 
 def test_missing_torchvision_is_said(nowhere, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
-    with pytest.raises(UsageError, match=r"nextscale\[train\]"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[train\]'"):
         find()
 
 
