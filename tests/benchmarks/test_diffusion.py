@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from denoising import build_scheduler
+from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusion import DiffusionTraining, load_diffusion, main, sample, sampling_flops, train
 from dit import Diffusion, DiffusionConfig, build_transformer, write_diffusion
 from latents import Latents, prepare_latents
@@ -115,7 +116,7 @@ def test_an_image_does_not_depend_on_its_batch(
     for i, seed in enumerate(seeds):
         alone = sample(network, LABELS[i : i + 1], [seed], 1.5, 4, sampler)
         torch.testing.assert_close(alone[0], together[i], atol=1e-4, rtol=0)
-    monkeypatch.setattr("denoising.BATCH", 2)
+    monkeypatch.setattr("denoising.CPU_BATCH", 2)
     torch.testing.assert_close(
         sample(network, LABELS, seeds, 1.5, 4, sampler), together, atol=1e-4, rtol=0
     )
@@ -194,6 +195,17 @@ def test_a_model_comes_back_from_its_directory(space: str, make_network, tmp_pat
     runs.assert_identical(dict(again.state_dict()), dict(network.state_dict()))
     drawn = [sample(each, LABELS, range(3), steps=2) for each in (network, again)]
     assert torch.equal(*drawn)
+
+
+def test_plain_products_are_the_attention_of_diffusers(make_network) -> None:
+    network = make_network()
+    x, numbers = torch.randn(3, *network.config.shape), torch.tensor([0, 400, 999])
+    plain = network(x, numbers, LABELS)
+    for block in network.transformer.transformer_blocks:
+        block.attn1.set_processor(AttnProcessor2_0())
+    fused = network(x, numbers, LABELS)
+    assert plain.std() > 0.01
+    torch.testing.assert_close(plain, fused)
 
 
 def test_a_fresh_network_predicts_no_noise(make_network) -> None:
