@@ -15,6 +15,8 @@ from nextscale.pipeline import Pipeline
 from nextscale.scales import Scale, Scales, describe, parse_scales, position, spans
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+PHIS = "quantizer.phis."  # of the names of a tokenizer's weights
+
 
 def start_tokenizer(
     config: TokenizerTraining,
@@ -108,21 +110,25 @@ def start_var(
 def with_scales(tokenizer: Tokenizer, scales: Scales) -> tuple[Tokenizer, list[str]]:
     """The same weights under another pyramid, and a line on what that costs.
 
-    Raises:
-        UsageError: if there is one φ a scale and the number of scales changes.
+    Where every scale has a φ of its own, a new scale takes a copy of the φ at the nearest place.
     """
     old = tokenizer.config
     if scales == old.scales:
         return tokenizer, []
-    if old.phi == "each" and len(scales) != len(old.scales):
-        raise UsageError(
-            f"this tokenizer has one φ for each of its {len(old.scales)} scales; "
-            f"{len(scales)} are asked for; give as many"
-        )
+    weights = tokenizer.state_dict()
+    if old.phi == "each":
+        phis = {name: weights.pop(name) for name in list(weights) if name.startswith(PHIS)}
+        for k in range(len(scales)):
+            source = f"{PHIS}{nearest_scale(k, len(scales), len(old.scales))}."
+            weights |= {
+                f"{PHIS}{k}.{name.removeprefix(source)}": value.clone()
+                for name, value in phis.items()
+                if name.startswith(source)
+            }
     config = replace(old, scales=scales)
     with torch.device("meta"):
         changed = Tokenizer(config)
-    changed.load_state_dict(tokenizer.state_dict(), assign=True)
+    changed.load_state_dict(weights, assign=True)
     note = (
         f"scales {describe(old.scales)} become {describe(scales)}: the tokenizer's weights stay, "
         "its codes were not trained for the new residuals"

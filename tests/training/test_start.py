@@ -101,11 +101,17 @@ def test_architecture_beside_init_must_agree(saved: str) -> None:
         )
 
 
-def test_one_phi_a_scale_allows_no_other_count(make_tokenizer) -> None:
+def test_of_one_phi_a_scale_a_new_scale_copies_the_nearest(make_tokenizer) -> None:
     tokenizer = make_tokenizer(phi="each")
     assert with_scales(tokenizer, ((1, 1), (3, 3), (4, 4)))[0].quantizer.phi_of_scale == (0, 1, 2)
-    with pytest.raises(UsageError, match="one φ for each of its 3 scales; 5 are asked for"):
-        with_scales(tokenizer, NEW)
+    changed = with_scales(tokenizer, NEW)[0]
+    old, new = tokenizer.quantizer.phis, changed.quantizer.phis
+    assert [[torch.equal(a.conv.weight, b.conv.weight) for b in old].index(True) for a in new] == [
+        *(0, 0, 1, 1, 2)
+    ]
+    assert len({phi.conv.weight.data_ptr() for phi in [*old, *new]}) == 8  # none is shared
+    one = with_scales(changed, ((2, 2),))[0].quantizer.phis
+    assert [phi.conv.bias.shape for phi in one] == [old[0].conv.bias.shape]
 
 
 def test_a_transformer_goes_on_from_a_checkpoint(saved: str, pipe: Pipeline) -> None:
