@@ -21,7 +21,7 @@ Generators = list[torch.Generator]
 
 SCHEDULERS = {"ddpm": DDPMScheduler, "ddim": DDIMScheduler}
 FIRST_BETA, LAST_BETA = 1e-4, 0.02  # DDPM Sec. 4, and DiT
-BATCH, CPU_BATCH = 250, 50  # images denoised at once; a CPU's cache holds no more
+BATCH, CPU_BATCH = 250, 50  # images denoised at once; so few stay in a CPU's cache
 
 
 def build_scheduler(config: DiTConfig, sampler: Sampler) -> DDPMScheduler | DDIMScheduler:

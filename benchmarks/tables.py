@@ -128,7 +128,8 @@ def line(row: dict[str, Any], seconds: float | None) -> str:
     """A row's cells."""
     fids = [run["fid"] for run in row["runs"]]
     spread = max(abs(fid - mean(row, "fid")) for fid in fids)
-    first = f"{row['title']} | {mean(row, 'fid'):.3f} (±{spread:.3f})"
+    told = f" (±{spread:.3f})" if len(fids) > 1 else ""
+    first = f"{row['title']} | {mean(row, 'fid'):.3f}{told}"
     figures = [f"{mean(row, figure):.2f}" for figure in FIGURES[1:4]]
     accuracy = f"{mean(row, 'class_accuracy'):.1%}"
     cost, took = row["cost"], "" if seconds is None else f"{seconds:.4f}"

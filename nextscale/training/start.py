@@ -1,10 +1,11 @@
 """Where a training starts: at nothing, or at a checkpoint fitted to other classes or scales."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nextscale import checkpoint
 from nextscale.config.model import TokenizerConfig, TransformerConfig
@@ -117,14 +118,10 @@ def with_scales(tokenizer: Tokenizer, scales: Scales) -> tuple[Tokenizer, list[s
         return tokenizer, []
     weights = tokenizer.state_dict()
     if old.phi == "each":
-        phis = {name: weights.pop(name) for name in list(weights) if name.startswith(PHIS)}
-        for k in range(len(scales)):
-            source = f"{PHIS}{nearest_scale(k, len(scales), len(old.scales))}."
-            weights |= {
-                f"{PHIS}{k}.{name.removeprefix(source)}": value.clone()
-                for name, value in phis.items()
-                if name.startswith(source)
-            }
+        nearest = [nearest_scale(k, len(scales), len(old.scales)) for k in range(len(scales))]
+        phis = nn.ModuleList(deepcopy(tokenizer.quantizer.phis[source]) for source in nearest)
+        others = {name: value for name, value in weights.items() if not name.startswith(PHIS)}
+        weights = others | phis.state_dict(prefix=PHIS)
     config = replace(old, scales=scales)
     with torch.device("meta"):
         changed = Tokenizer(config)

@@ -106,9 +106,8 @@ def test_of_one_phi_a_scale_a_new_scale_copies_the_nearest(make_tokenizer) -> No
     assert with_scales(tokenizer, ((1, 1), (3, 3), (4, 4)))[0].quantizer.phi_of_scale == (0, 1, 2)
     changed = with_scales(tokenizer, NEW)[0]
     old, new = tokenizer.quantizer.phis, changed.quantizer.phis
-    assert [[torch.equal(a.conv.weight, b.conv.weight) for b in old].index(True) for a in new] == [
-        *(0, 0, 1, 1, 2)
-    ]
+    sources = [[torch.equal(a.conv.weight, b.conv.weight) for b in old].index(True) for a in new]
+    assert sources == [0, 0, 1, 1, 2]
     assert len({phi.conv.weight.data_ptr() for phi in [*old, *new]}) == 8  # none is shared
     one = with_scales(changed, ((2, 2),))[0].quantizer.phis
     assert [phi.conv.bias.shape for phi in one] == [old[0].conv.bias.shape]
