@@ -3,18 +3,21 @@
     python benchmarks/compare.py run
     python benchmarks/compare.py time
     python benchmarks/compare.py table
+    python benchmarks/compare.py judge --row dit_ddim --checkpoint DIRECTORY --cfg 2
 
 `run` tunes, trains, draws and judges whatever is not recorded yet, and goes on where it was
 stopped, also without the trainings of rows that are recorded; `time` measures seconds an image and
-images a second of training, side by side; `table` writes table and figures.
+images a second of training, side by side; `table` writes table and figures; `judge` tells what a
+row's tuning would find of any checkpoint, with options of one's own, and records nothing.
 """
 
+import json
 import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +38,46 @@ from trainings import (
     tuned_rate,
 )
 
+from nextscale.benchmark.timing import machine
 from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for, tell
 from nextscale.errors import UsageError
+from nextscale.training.engine import device_of_runs
 from nextscale.training.launch import run_to_its_end
 
 TIMED = 50  # images drawn at once when seconds are measured
 REPEATS = 5
 TIMED_STEPS = 200  # of training, when its rate is measured
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A checkpoint that is judged as options are tuned: few images, against training ones.
+
+    Attributes:
+        row: by its name in `ROWS`, that draws with the checkpoint.
+        checkpoint: directory of it.
+        top_k: codes that are drawn from; 0 keeps all.
+        cfg: strength of guidance; 0 is off.
+        count: images.
+        work: directory of drawn images.
+        extractor: classifier that sees and judges them.
+    """
+
+    row: str = ""
+    checkpoint: str = ""
+    top_k: int = 0
+    cfg: float = 0.0
+    count: int = 2000
+    work: str = "runs/compare"
+    extractor: str = "fashion-mnist"
+
+    def __post_init__(self) -> None:
+        if self.row not in ROWS:
+            raise UsageError(f"row is {self.row!r}; it can be {', '.join(ROWS)}")
+        if not self.checkpoint:
+            raise UsageError("nothing is given to judge; give --checkpoint DIRECTORY")
+        if ROWS[self.row].sampler and self.top_k:
+            raise UsageError(f"top_k is {self.top_k}, but {self.row} draws no codes")
 
 
 def run_row(comparison: Judging, jury: Jury, name: str) -> None:
@@ -140,10 +176,18 @@ def measure_time(comparison: Comparison) -> None:
             "all": seconds,
             "training_images_per_second": rates,
             "images_at_once": TIMED,
-            "threads": torch.get_num_threads(),
-            "date": time.strftime("%Y-%m-%d"),
+            **machine(device_of_runs()),
         },
     )
+
+
+def judge(trial: Trial) -> None:
+    """Prints the figures of a checkpoint's images as JSON."""
+    row, options = ROWS[trial.row], {"cfg": trial.cfg}
+    if not row.sampler:
+        options["top_k"] = trial.top_k
+    jury = Jury(Judging(work=trial.work, extractor=trial.extractor, tuning_count=trial.count))
+    print(json.dumps(jury.judge_options(row, Path(trial.checkpoint), options), indent=2))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,10 +197,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run": (Judging, run),
         "time": (Comparison, measure_time),
         "table": (Records, lambda given: tell(f"see {write_results(Path(given.records))}")),
+        "judge": (Trial, judge),
     }
     try:
         if not words or words[0] not in commands:
-            raise UsageError(f"unknown command {' '.join(words[:1])!r}; known: run, time, table")
+            known = ", ".join(commands)
+            raise UsageError(f"unknown command {' '.join(words[:1])!r}; known: {known}")
         parser = parser_for(f"python benchmarks/compare.py {words[0]}", "compare on equal terms")
         kind, command = commands[words[0]]
         add_dataclass(parser, kind)

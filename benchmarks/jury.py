@@ -35,6 +35,7 @@ from nextscale.pipeline import Judge
 from nextscale.training.engine import device_of_runs
 
 CHUNK = 250
+TUNING_SEED = 99
 COLUMNS = ("fid", "is", "precision", "recall")
 
 
@@ -149,6 +150,11 @@ class Jury:
         right = chunks.read("logits")[chosen].argmax(1) == np.array(labels)
         return {**found, "class_accuracy": float(right.mean())}
 
+    def judge_options(self, row: Row, place: Path, options: dict[str, Any]) -> dict[str, float]:
+        """Figures that options are tuned by: of few images, against training ones."""
+        count = self.comparison.tuning_count
+        return self.judge(row, place, options, count, TUNING_SEED, self.training)
+
     def tune(self, row: Row, place: Path) -> dict[str, Any]:
         """The options of lowest FID against training images, one after the other."""
         options, tried = {}, []
@@ -156,8 +162,7 @@ class Jury:
             found = {}
             for value in {"top_k": TOP_K, "cfg": CFG}[name]:
                 given = {**options, name: value}
-                count = self.comparison.tuning_count
-                found[value] = self.judge(row, place, given, count, 99, self.training)["fid"]
+                found[value] = self.judge_options(row, place, given)["fid"]
                 tried.append({**given, "fid": found[value]})
             options[name] = min(found, key=found.__getitem__)
         return {"options": options, "tried": tried}

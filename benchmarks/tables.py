@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 # Okabe and Ito's colours, which the colour-blind tell apart; markers tell them apart in grey.
 STYLES = {
@@ -25,8 +26,9 @@ STYLES = {
 }
 FIGURES = ("fid", "inception_score", "precision", "recall", "class_accuracy")
 HOURS = (
-    "Seconds are measured in float32, the rows in turn on one machine; so are the rates of "
-    "training that hours follow from."
+    "Seconds are measured in float32, {images_at_once} images at once, the rows in turn on one "
+    "machine ({processor}, {threads} threads, {date}); so are the rates of training that hours "
+    "follow from."
 )
 LOGGED_HOURS = "Hours are those of each training's log, on machines and threads that differ."
 HEAD = (
@@ -58,15 +60,16 @@ def write_results(records: Path) -> Path:
         if row["training"] in rates:
             row["cost"]["hours"] = row["cost"]["images"] / rates[row["training"]] / 3600
     page = records.parent / "comparison.md"
-    write_text(page, table(records, rows, seconds))
+    write_text(page, table(records, rows, timed))
     draw_efficiency(rows, records.parent / "comparison_efficiency.png")
     if seconds:
         draw_seconds(rows, seconds, records.parent / "comparison_seconds.png")
     return page
 
 
-def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str:
+def table(records: Path, rows: dict[str, Any], timed: dict[str, Any]) -> str:
     """The page: rows, beside what to read them, how they came about."""
+    seconds = timed.get("median", {})
     lines = [
         "# Next-scale, next-token and diffusion on equal terms",
         "",
@@ -97,7 +100,7 @@ def table(records: Path, rows: dict[str, Any], seconds: dict[str, float]) -> str
         "Transformers multiply in bf16 on machines made for it, else in float32 (`no`), when they "
         "are trained and when images are drawn to be judged.",
         "",
-        HOURS if seconds else LOGGED_HOURS,
+        HOURS.format(**timed) if timed else LOGGED_HOURS,
         *untuned(records, rows),
         "",
         "| row | learning rate | top-k | guidance | trained seeds | trained in | drawn in | date |",
@@ -214,18 +217,37 @@ def draw_efficiency(rows: dict[str, Any], path: Path) -> None:
 
 def draw_seconds(rows: dict[str, Any], seconds: dict[str, float], path: Path) -> None:
     """FID against seconds an image."""
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    points: dict[str, tuple[float, float]] = {}
     named: set[str] = set()
     for name, row in rows.items():
         if name in seconds:
             color, marker, kind = kind_of(row)
             label = kind if kind not in named else None
             named.add(kind)
-            point = (seconds[name], mean(row, "fid"))
+            points[row["title"]] = point = (seconds[name], mean(row, "fid"))
             axes.loglog(*point, marker, color=color, label=label)
-            axes.annotate(row["title"], point, xytext=(5, 3), textcoords="offset points", size=7)
     axes.set_xlabel("seconds an image")
+    axes.margins(x=0.12)  # for names
+    name_points(axes, points)
     finish(figure, [axes], path)
+
+
+def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
+    """Writes a name beside each point where no other name or point is, above or below it."""
+    axes.figure.draw_without_rendering()  # which settles where on the figure the points are
+    pixels = axes.transData.transform(list(points.values()))
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
+    sides = [(x, y) for x in (6, -6) for y in (3, -9)]
+    for name, point in points.items():
+        for x, y in sides:
+            side = "left" if x > 0 else "right"
+            label = axes.annotate(name, point, (x, y), textcoords="offset points", size=7, ha=side)
+            box = label.get_window_extent().expanded(1, 1.3)
+            if not any(box.overlaps(other) for other in taken) or (x, y) == sides[-1]:
+                break
+            label.remove()
+        taken.append(box)
 
 
 def finish(figure: Figure, panels: Sequence[Axes], path: Path) -> None:

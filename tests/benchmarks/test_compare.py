@@ -8,7 +8,9 @@ from typing import Any
 import compare
 import contenders
 import jury
+import matplotlib.pyplot as plt
 import pytest
+import tables
 import torch
 import trainings
 from diffusion import DiffusionTraining
@@ -151,7 +153,14 @@ def test_table_and_figures(tmp_path: Path) -> None:
         }
         trainings.Comparison(records=str(records)).keep(f"row_{name}", record)
     rates = {"ar": 10 / 7200}  # of 10 images: two hours, where the training's own log tells half
-    seconds = {"median": {"ar": 0.02, "dit_ddim": 0.4}, "training_images_per_second": rates}
+    seconds = {
+        "median": {"ar": 0.02, "dit_ddim": 0.4},
+        "training_images_per_second": rates,
+        "images_at_once": 50,
+        "processor": "an abacus",
+        "threads": 2,
+        "date": "2026-11-27",
+    }
     trainings.Comparison(records=str(records)).keep("seconds", seconds)
     assert compare.main(command) == 0
     page = (tmp_path / "comparison.md").read_text()
@@ -161,8 +170,20 @@ def test_table_and_figures(tmp_path: Path) -> None:
     assert "| next-token | 4.000 | 3.000 | 0.050 |" in page
     assert "Not made yet: next-scale; + AdaLN; + top-k; + guidance; larger model;" in page
     assert "| DiT, DDIM | 0.001 | off | 1.5 | 1 | bf16 | no | 2026-11-25 |" in page
+    assert "50 images at once, the rows in turn on one machine (an abacus, 2 threads, " in page
     for figure in ("comparison_efficiency.png", "comparison_seconds.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_of_neighbours_do_not_overlap() -> None:
+    figure, axes = plt.subplots()
+    points = {"a long name": (1.0, 1.0), "another one": (1.001, 1.0), "a third": (2.0, 2.0)}
+    axes.loglog(*zip(*points.values(), strict=True), "o")
+    tables.name_points(axes, points)
+    first, second, third = (text.get_window_extent() for text in axes.texts)
+    assert not first.overlaps(second)
+    assert third.x0 > axes.transData.transform((2.0, 2.0))[0]  # where nothing is in the way
+    plt.close(figure)
 
 
 def test_images_that_are_judged_are_those_of_users_but_for_rounding(
@@ -193,6 +214,9 @@ def test_images_that_are_judged_are_those_of_users_but_for_rounding(
         (["run", "--max-steps", "20"], "trials of --max-steps need records of their own"),
         (["table", "--only", "var"], "--only"),
         (["run", "--only", "gan"], "unknown training 'gan'; known: pyramid, single, ar"),
+        (["judge", "--row", "gan"], "row is 'gan'; it can be ar, var, adaln"),
+        (["judge", "--row", "var"], "nothing is given to judge; give --checkpoint DIRECTORY"),
+        (["judge", "--row", "dit_ddim", "--checkpoint", "x", "--top-k", "5"], "draws no codes"),
     ],
 )
 def test_bad_input_is_one_line(words, told, capsys: pytest.CaptureFixture[str]) -> None:

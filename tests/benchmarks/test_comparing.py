@@ -121,6 +121,17 @@ def test_a_comparison_that_is_stopped_goes_on(
     assert recorded(words) == stopped
 
 
+def test_a_checkpoint_is_judged_as_tuning_does(
+    words: list[str], saved: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare.main(["run", *words]) == 0
+    entry = recorded(words)["row_guidance"]["tuning"]["tried"][-1]
+    given = ["--top-k", str(entry["top_k"]), "--cfg", str(entry["cfg"])]
+    given += ["--count", str(TUNING_COUNT), *words[2:6]]
+    assert compare.main(["judge", "--row", "guidance", "--checkpoint", saved, *given]) == 0
+    assert json.loads(capsys.readouterr().out)["fid"] == entry["fid"]
+
+
 def test_a_trial_is_judged_at_its_end_alone(words: list[str]) -> None:
     """Trials of --max-steps end before the first share of their training."""
     assert compare.main(["run", *words, "--max-steps", "5"]) == 0
