@@ -73,7 +73,7 @@ class Editing:
 def by_model(pipe: Pipeline, candidates: int = 1, hide: bool = True, **keeping: Any) -> Method:
     """Fills by a model without classes or guidance, from all codes."""
     rule = keeping.pop("rule", "released")
-    sampling = {**vars(pipe.config.sampling), "cfg": 0.0, "top_p": 0.0}
+    sampling = pipe.edit_sampling({"top_p": 0.0})
 
     def method(images: Tensor, known: Tensor, seeds: Sequence[int]) -> Tensor:
         before = fill(images, known[:, None]) if hide else images

@@ -120,6 +120,15 @@ def soften(
     return ((logits * (1 + ratio) + gumbel) / temperature).softmax(-1) @ codebook
 
 
+def expected(logits: Tensor, codebook: Tensor) -> Tensor:
+    """The codes' mean under filtered logits (B, l, V), vectors (B, l, C).
+
+    Tokens of a scale are drawn independently, so that neighbours may contradict each other; their
+    means do not. What is lost is the variety of the scale.
+    """
+    return logits.softmax(-1) @ codebook
+
+
 def for_each_generator(
     function: Callable[[Tensor, torch.Generator | None], Tensor],
     rows: Tensor,
@@ -144,6 +153,7 @@ def generate(
     top_k: int = 0,
     top_p: float = 0.0,
     smooth: bool = False,
+    mean_scales: int = 0,
     generator: torch.Generator | None = None,
     seeds: Sequence[int] | None = None,
     constrain: Constrain | None = None,
@@ -157,6 +167,7 @@ def generate(
         temperature: logits are divided by it, > 0.
         top_k, top_p: filters; 0 is off.
         smooth: average codes instead of taking the drawn ones; see `soften`.
+        mean_scales: the finest so many take the mean of the codes; see `expected`.
         generator: one for the batch, as the released code draws.
         seeds: one an image; then an image does not depend on what is drawn beside it.
         constrain: `(k, vectors (B, C, h, w)) -> vectors`, acts on the codes after the draw.
@@ -164,9 +175,10 @@ def generate(
     Raises:
         UsageError: if an option or a label is out of its range.
     """
-    check_options(model, labels, cfg, guidance, temperature, top_k, top_p)
-    if smooth and isinstance(model, AR):
-        raise UsageError("smooth averages codes of whole scales; a next-token model has none")
+    check_options(model, labels, cfg, guidance, temperature, top_k, top_p, mean_scales)
+    if (smooth or mean_scales) and isinstance(model, AR):
+        name = "smooth" if smooth else "mean_scales"
+        raise UsageError(f"{name} averages codes of whole scales; a next-token model has none")
     if generator is not None and seeds is not None:
         raise UsageError("both generator and seeds are given; give one of them")
     if seeds is not None and len(seeds) != len(labels):
@@ -182,7 +194,7 @@ def generate(
     if isinstance(model, AR):
         return token_by_token(model, tokenizer, labels, strengths, filtered, generators, constrain)
     return scale_by_scale(
-        model, tokenizer, labels, strengths, filtered, smooth, generators, constrain
+        model, tokenizer, labels, strengths, filtered, smooth, mean_scales, generators, constrain
     )
 
 
@@ -215,6 +227,7 @@ def scale_by_scale(
     strengths: Sequence[float],
     filtered: Callable[[Tensor], Tensor],
     smooth: bool,
+    mean_scales: int,
     generators: Sequence[torch.Generator] | None,
     constrain: Constrain | None,
 ) -> Iterator[State]:
@@ -238,11 +251,15 @@ def scale_by_scale(
                 logits = guide(*logits.chunk(2), strengths[k])  # (B, l, V)
             logits = filtered(logits)
             tokens = draw(logits, generators).view(batch, *scale)
-            if smooth:
+            soft = None  # (B, l, C)
+            if k >= count - mean_scales:
+                soft = expected(logits, quantizer.codebook)
+            elif smooth:
                 soft = soften(logits, quantizer.codebook, position(k, count), generators)
-                vectors = soft.transpose(1, 2).unflatten(2, scale)  # (B, C, h, w)
+            if soft is None:
+                vectors = quantizer.lookup(tokens)  # (B, C, h, w)
             else:
-                vectors = quantizer.lookup(tokens)
+                vectors = soft.transpose(1, 2).unflatten(2, scale)
             if constrain is not None:
                 vectors = constrain(k, vectors)
             accumulated = quantizer.accumulate(accumulated, vectors, k)
@@ -305,6 +322,7 @@ def check_options(
     temperature: float,
     top_k: int,
     top_p: float,
+    mean_scales: int,
 ) -> None:
     """Raises UsageError at a label or a sampling option out of its range."""
     classes = model.config.classes
@@ -321,5 +339,9 @@ def check_options(
         raise UsageError(f"top_p is {top_p}; it must be from 0 (off) to 1")
     if not 0 <= top_k <= model.codes:
         raise UsageError(f"top_k is {top_k}; it must be from 0 (off) to {model.codes} codes")
+    if not 0 <= mean_scales <= len(model.scales):
+        raise UsageError(
+            f"mean_scales is {mean_scales}; it must be from 0 (off) to {len(model.scales)} scales"
+        )
     if not 0 <= cfg < math.inf:
         raise UsageError(f"cfg is {cfg}; it must be 0 (off) or more")

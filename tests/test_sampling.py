@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nextscale.errors import UsageError
 from nextscale.sampling import (
     draw,
+    expected,
     generate,
     guidance_at,
     guide,
@@ -170,7 +171,8 @@ def test_states_are_never_changed_afterwards(tokenizer, model, smooth):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"cfg": 3.0, "top_k": 10, "top_p": 0.9}, {"cfg": 1.0, "smooth": True}]
+    "options",
+    [{}, {"cfg": 3.0, "top_k": 10, "top_p": 0.9}, {"cfg": 1.0, "smooth": True}, {"mean_scales": 2}],
 )
 def test_an_image_with_its_seed_is_the_same_alone_and_among_16(tokenizer, model, options):
     labels, seeds = torch.arange(16) % 4, list(range(100, 116))
@@ -209,6 +211,29 @@ def test_the_first_token_of_smooth_mode_is_drawn_as_ever(tokenizer, model):
     rough, smooth = (run(model, tokenizer, smooth=value) for value in (False, True))
     assert torch.equal(rough[0].tokens, smooth[0].tokens)
     assert not torch.isclose(rough[0].accumulated, smooth[0].accumulated).all()
+
+
+def test_the_finest_scales_take_the_mean_of_their_codes(tokenizer, model):
+    drawn = run(model, tokenizer, top_k=5, cfg=1.0)
+    means = run(model, tokenizer, top_k=5, cfg=1.0, mean_scales=2)
+    for ours, theirs in zip(means[:-2], drawn[:-2], strict=True):
+        assert torch.equal(ours.accumulated, theirs.accumulated)
+    assert torch.equal(means[-2].tokens, drawn[-2].tokens)  # what is read before is the same
+    assert not torch.isclose(means[-2].accumulated, drawn[-2].accumulated).all()
+    others = run(model, tokenizer, top_k=5, cfg=1.0, mean_scales=2, seeds=[9, 1, 2, 3])
+    alike = [torch.equal(a, b) for a, b in zip(others[-1].image(), means[-1].image(), strict=True)]
+    assert alike == [False, True, True, True]
+    certain = run(model, tokenizer, top_k=1, mean_scales=len(model.scales))
+    greedy = run(model, tokenizer, top_k=1)  # the mean of a single code is that code
+    torch.testing.assert_close(certain[-1].accumulated, greedy[-1].accumulated)
+
+
+def test_means_follow_the_probabilities():
+    logits = torch.randn(2, 3, 6).masked_fill(torch.arange(6) == 4, -torch.inf)
+    codebook = torch.randn(6, 4)
+    shares = logits.exp() / logits.exp().sum(-1, keepdim=True)
+    wanted = (shares[..., None] * codebook).sum(2)
+    torch.testing.assert_close(expected(logits, codebook), wanted)
 
 
 @pytest.mark.parametrize("smooth", [False, True])
@@ -269,6 +294,8 @@ def test_finer_scales_see_what_the_constraint_put_in(tokenizer, model, images):
         ({"top_p": 1.1}, "top_p is 1.1"),
         ({"top_p": -0.1}, "top_p is -0.1"),
         ({"top_p": math.nan}, "top_p is nan"),
+        ({"mean_scales": -1}, "mean_scales is -1"),
+        ({"mean_scales": 4}, "mean_scales is 4"),
         ({"top_k": -1}, "top_k is -1"),
         ({"top_k": 17}, "top_k is 17; .* 16 codes"),
         ({"cfg": -1.0}, "cfg is -1.0"),
@@ -341,7 +368,8 @@ def test_a_constraint_reaches_the_tokens_behind_it(next_token):
     assert not torch.equal(free.tokens.flatten(1)[:, later], held.tokens.flatten(1)[:, later])
 
 
-def test_a_next_token_model_has_no_smooth_mode(next_token):
+@pytest.mark.parametrize("options", [{"smooth": True}, {"mean_scales": 1}])
+def test_a_next_token_model_has_no_scales_to_average(next_token, options):
     model, flat = next_token
-    with pytest.raises(UsageError, match="a next-token model has none"):
-        generate(model, flat, LABELS, smooth=True)
+    with pytest.raises(UsageError, match=f"{next(iter(options))} .* a next-token model has none"):
+        generate(model, flat, LABELS, **options)

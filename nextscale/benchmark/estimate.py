@@ -109,6 +109,7 @@ def sampling_needs(whole: ModelConfig, precision: str, batch: int) -> dict[str, 
             strengths,
             lambda logits: keep_top_p(keep_top_k(logits, options.top_k), options.top_p),
             smooth=False,
+            mean_scales=0,
             generators=None,
             constrain=None,
         )

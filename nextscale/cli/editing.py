@@ -210,7 +210,7 @@ def edit_pictures(
         "seed": options.seed,
         "batch": options.batch,
         "options": told,
-        "sampling": {**vars(pipe.config.sampling), "cfg": 0.0, **sampling},
+        "sampling": pipe.edit_sampling(sampling),
         "labels": labels,
         "images": entries,
     }

@@ -16,7 +16,7 @@ from nextscale.config.model import SamplingConfig
 from nextscale.errors import UsageError
 from nextscale.files import replacing_file
 
-SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth")
+SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth", "mean_scales")
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,6 +57,8 @@ def add_sampling_arguments(parser: Parser) -> None:
     add("--top-k", type=int, help="draw from the k likeliest codes, 0 is off")
     add("--top-p", type=float, help="draw from the likeliest codes of probability p, 0 is off")
     add("--smooth", action=ActionYesNo(no_prefix="no-"), default=None, help="average codes")
+    means = "the finest so many scales take the mean of the codes instead of drawn ones"
+    add("--mean-scales", type=int, help=means)
 
 
 def add_acceleration_arguments(parser: Parser) -> None:

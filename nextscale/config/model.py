@@ -216,6 +216,7 @@ class SamplingConfig:
         top_k: draw from the k likeliest codes; 0 is off.
         top_p: draw from the likeliest codes of probability p; 0 is off.
         smooth: average codes instead of taking the drawn ones.
+        mean_scales: the finest so many scales take the mean of the codes instead of drawn ones.
     """
 
     cfg: float = 0.0
@@ -224,13 +225,14 @@ class SamplingConfig:
     top_k: int = 0
     top_p: float = 0.0
     smooth: bool = False
+    mean_scales: int = 0
 
     def __post_init__(self) -> None:
         if self.guidance not in ("linear", "constant", "off"):
             raise UsageError(
                 f"guidance is {self.guidance!r}; it can be linear, constant or off (in YAML: 'off')"
             )
-        check_range(self, "cfg top_k", 0)
+        check_range(self, "cfg top_k mean_scales", 0)
         check_range(self, "top_p", 0, 1)
         check_range(self, "temperature", LEAST_TEMPERATURE)
 

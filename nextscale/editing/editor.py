@@ -3,7 +3,7 @@
 All draw by `sampling.generate`, some of whose codes are put back; what is kept is told in `masks`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -54,7 +54,7 @@ class Editor(Networks):
             paste: whether pixels that are not marked are put back as they were.
             feather: then, width in pixels of the seam in which they fade.
             drawing: `seed`, `seeds`, `candidates` as `ranked`, and options of
-                `sampling.generate`, of which guidance is off unless given.
+                `sampling.generate`, of which `cfg` and `mean_scales` are 0 unless given.
 
         Returns:
             `candidates` pictures of each image, likeliest first, image by image. `picture.info`
@@ -237,13 +237,21 @@ class Editor(Networks):
         if len(seeds) != count:
             raise UsageError(f"{len(seeds)} seeds are given for {count} images")
         labels = self.labels_of(label, count)
-        sampling = {**vars(self.config.sampling), "cfg": 0.0, **options}
+        sampling = self.edit_sampling(options)
         found = best_of(lambda given: draw(labels, given, **sampling), candidates, seeds)
         pictures = to_pictures(found.images.flatten(0, 1))
         scores, used = found.log_probabilities.flatten().tolist(), found.seeds.flatten().tolist()
         for picture, score, its_seed in zip(pictures, scores, used, strict=True):
             picture.info |= {"log_probability": score, "seed": its_seed}
         return pictures
+
+    def edit_sampling(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of `sampling.generate` that an edit is drawn with.
+
+        The model's own, but neither guidance nor scales of means (whose tokens, by which edits are
+        ranked, do not stand in the image), unless `given`.
+        """
+        return {**vars(self.config.sampling), "cfg": 0.0, "mean_scales": 0, **given}
 
     def kept(self, mask: Masks, pictures: Sequence[Image.Image]) -> Tensor:
         """What is kept of pictures, (B, h, w), by one mask for all or one each."""

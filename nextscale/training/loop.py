@@ -17,7 +17,6 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as distributed
 from torch.distributed.tensor import DTensor
-from torch.optim import AdamW
 
 from nextscale.acceleration import EMULATED, can_compile, made_for
 from nextscale.complexity import parameters
@@ -30,6 +29,7 @@ from nextscale.training.engine import deterministic, seed_of
 from nextscale.training.feed import Feed
 from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor
+from nextscale.training.optimizer import build_optimizer
 from nextscale.training.schedule import learning_rate, set_rates, weight_decay
 from nextscale.training.stage import Stage
 from nextscale.training.state import RunDirectory, load_training
@@ -109,9 +109,8 @@ class Run:
         if accelerator.mixed_precision == "bf16" and not made_for("bfloat16", accelerator.device):
             advice = "precision auto takes what the device is made for"
             self.stage.notes.append(f"{EMULATED.format('bf16')}; {advice}")
-        optimizer = AdamW(
-            self.stage.parameter_groups(), lr=config.learning_rate, betas=config.betas, fused=True
-        )
+        groups = self.stage.parameter_groups()
+        optimizer = build_optimizer(groups, config.learning_rate, config.betas)
         self.network, self.optimizer = accelerator.prepare(objective, optimizer)
         self.average = MovingAverage(self.network, config.ema) if config.ema else None
         first = self.restore(found)

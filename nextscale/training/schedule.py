@@ -58,13 +58,17 @@ def parameter_groups(
     decayed, kept = [], []
     for name, parameter in parameters:
         if parameter.requires_grad:
-            exempt = parameter.ndim < 2 or name.rsplit(".", 1)[-1] in NO_DECAY
-            (kept if exempt else decayed).append(parameter)
+            (decayed if decays(name, parameter) else kept).append(parameter)
     groups = [
         {"params": decayed, "decays": True, **options},
         {"params": kept, "decays": False, **options},
     ]
     return [group for group in groups if group["params"]]
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter is pulled to zero."""
+    return parameter.ndim >= 2 and name.rsplit(".", 1)[-1] not in NO_DECAY
 
 
 def set_rates(optimizer: Optimizer, rate: float, decay: float) -> None:

@@ -25,7 +25,7 @@ from nextscale.models.build import Model, build_model
 from nextscale.pipeline import Pipeline
 from nextscale.sampling import generate, last_state
 from nextscale.scales import areas, spans
-from nextscale.training.schedule import parameter_groups
+from nextscale.training.schedule import decays, parameter_groups
 from nextscale.training.tokenizer import entropy
 
 Disturb = Callable[[Tensor], Tensor]
@@ -100,8 +100,16 @@ class VarStage:
         return self.objective
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Decayed and undecayed weights."""
-        return parameter_groups(self.objective.named_parameters())
+        """Decayed and undecayed weights; with Muon, the matrices of the blocks apart."""
+        named = dict(self.objective.named_parameters())
+        if self.config.optimizer == "adamw":
+            return parameter_groups(named.items())
+        blocks = [n for n, p in named.items() if ".blocks." in n and p.ndim == 2 and decays(n, p)]
+        matrices = {name: named.pop(name) for name in blocks}
+        return [
+            *parameter_groups(matrices.items(), muon=True),
+            *parameter_groups(named.items(), muon=False),
+        ]
 
     def step(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a micro-step, with labels dropped by (seed, epoch, sample)."""

@@ -66,7 +66,8 @@ def test_report_is_near_its_estimate() -> None:
         assert row["parameters"] == guess["parameters"]
         assert row["flops_per_image"] == guess["flops_per_image"]
         memory = row["memory_before_bytes"] + guess["tensor_bytes"]
-        assert memory == pytest.approx(row["peak_memory_bytes"], rel=0.15)
+        # Scratch within operators is not estimated; how much they take depends on the CPU.
+        assert 0.87 < row["peak_memory_bytes"] / memory < 1.3
 
 
 def test_estimate_of_drawing() -> None:
