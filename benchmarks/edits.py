@@ -46,6 +46,7 @@ BATCH = 250
 CANDIDATES = 4
 DISTANCES = (1, 2, 3, 5, 9)  # pixels from the hole at which the drift is told; the last is beyond
 SHOWN = 10  # images of the sheet
+NEXT_TOKEN = "next-token, knowing what stands before"  # its row
 
 # Images, known pixels and first seed to filled images, raw; the known pixels are put back later.
 Method = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
@@ -102,10 +103,11 @@ def by_opencv(algorithm: int) -> Method:
 
 
 def freely(pipe: Pipeline) -> Method:
-    """Draws whole images and knows nothing."""
+    """Draws whole images and knows nothing, unguided and from all codes too."""
+    sampling = pipe.edit_sampling({"top_p": 0.0})
 
     def method(images: Tensor, _known: Tensor, seeds: Sequence[int]) -> Tensor:
-        *_, state = pipe.states([None] * len(images), seeds=seeds)
+        *_, state = pipe.states([None] * len(images), seeds=seeds, **sampling)
         return state.image()
 
     return method
@@ -128,9 +130,7 @@ def methods_of(editing: Editing) -> dict[str, Method]:
         "next-scale drawing freely": freely(pipe),
     }
     if editing.next_token:
-        found["next-token, knowing what stands before"] = by_model(
-            checkpoint.load(editing.next_token)
-        )
+        found[NEXT_TOKEN] = by_model(checkpoint.load(editing.next_token))
     return found
 
 
@@ -231,7 +231,7 @@ def table(editing: Editing) -> None:
         f"a FID of {images['fid']:.3f} and {images['class_accuracy']:.1%} accuracy. Made by "
         "`python benchmarks/edits.py run` and `table`.",
     ]
-    names = list(methods_of(editing))
+    names = list(dict.fromkeys([*methods_of(editing), NEXT_TOKEN]))  # it may be recorded
     for kind in KINDS:
         found = [records / f"{kind}-{slug(name)}.json" for name in names]
         rows = [read_json(place) for place in found if place.is_file()]
@@ -268,26 +268,26 @@ def table(editing: Editing) -> None:
             for row in drifts
         ]
     lines += ["", "![holes and how they are filled](edits.png)", ""]
-    lines += ["Rows of each kind: images, holes (grey), then " + ", ".join(SHEET) + "."]
+    shown = [name for name in SHEET if name in methods_of(editing)]
+    lines += ["Rows of each kind: images, holes (grey), then " + ", ".join(shown) + "."]
     write_text(RESULTS / "edits.md", "\n".join(lines) + "\n")
-    draw_sheet(editing)
+    draw_sheet(editing, shown)
 
 
-SHEET = ("next-scale, recoded", "OpenCV, Telea", "next-token, knowing what stands before")
+SHEET = ("next-scale, recoded", "OpenCV, Telea", NEXT_TOKEN)
 
 
-def draw_sheet(editing: Editing) -> None:
-    """Writes the pictures of a few images."""
+def draw_sheet(editing: Editing, shown: Sequence[str]) -> None:
+    """Writes the pictures of a few images, filled by the methods that are named."""
     test = ImageSet(open_raw("fashion-mnist:test"), "test", 1, limit=SHOWN)
     images, methods = to_tensor(test.load(0, SHOWN), 1), methods_of(editing)
     rows = []
     for kind in KINDS:
         known = known_in(kind, SHOWN, images.shape[-1])
         rows += [to_pictures(images), to_pictures(images.masked_fill(~known[:, None], 0))]
-        for name in SHEET:
-            if name in methods:
-                filled = methods[name](images, known, range(SHOWN))
-                rows.append(to_pictures(paste(filled, images, known.float())))
+        for name in shown:
+            filled = methods[name](images, known, range(SHOWN))
+            rows.append(to_pictures(paste(filled, images, known.float())))
     grid(rows).save(RESULTS / "edits.png")
 
 
