@@ -167,7 +167,7 @@ def generate(
         temperature: logits are divided by it, > 0.
         top_k, top_p: filters; 0 is off.
         smooth: average codes instead of taking the drawn ones; see `soften`.
-        mean_scales: the finest so many take the mean of the codes; see `expected`.
+        mean_scales: the finest so many take the mean of the codes, smooth or not; see `expected`.
         generator: one for the batch, as the released code draws.
         seeds: one an image; then an image does not depend on what is drawn beside it.
         constrain: `(k, vectors (B, C, h, w)) -> vectors`, acts on the codes after the draw.
@@ -175,10 +175,7 @@ def generate(
     Raises:
         UsageError: if an option or a label is out of its range.
     """
-    check_options(model, labels, cfg, guidance, temperature, top_k, top_p, mean_scales)
-    if (smooth or mean_scales) and isinstance(model, AR):
-        name = "smooth" if smooth else "mean_scales"
-        raise UsageError(f"{name} averages codes of whole scales; a next-token model has none")
+    check_options(model, labels, cfg, guidance, temperature, top_k, top_p, smooth, mean_scales)
     if generator is not None and seeds is not None:
         raise UsageError("both generator and seeds are given; give one of them")
     if seeds is not None and len(seeds) != len(labels):
@@ -322,9 +319,10 @@ def check_options(
     temperature: float,
     top_k: int,
     top_p: float,
+    smooth: bool,
     mean_scales: int,
 ) -> None:
-    """Raises UsageError at a label or a sampling option out of its range."""
+    """Raises UsageError at a label or an option of `generate` that the model cannot serve."""
     classes = model.config.classes
     if labels.numel() == 0:
         raise UsageError("no labels are given; give at least one")
@@ -343,5 +341,8 @@ def check_options(
         raise UsageError(
             f"mean_scales is {mean_scales}; it must be from 0 (off) to {len(model.scales)} scales"
         )
+    if (smooth or mean_scales) and isinstance(model, AR):
+        name = "smooth" if smooth else "mean_scales"
+        raise UsageError(f"{name} averages codes of whole scales; a next-token model has none")
     if not 0 <= cfg < math.inf:
         raise UsageError(f"cfg is {cfg}; it must be 0 (off) or more")

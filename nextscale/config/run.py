@@ -214,8 +214,8 @@ class VarTraining(StageTraining):
         sampling: options of pictures during the run; the checkpoint's defaults for drawing.
         label_drop: rate at which a label is replaced by "none", for guidance.
         label_smoothing: probability of the cross-entropy's target spread over all choices.
-        optimizer: `muon` orthogonalises the updates of the matrices in the blocks and leaves the
-            rest to `adamw`; it takes the same learning rates.
+        optimizer: `muon` orthogonalises the updates of the matrices in the blocks, as large as
+            AdamW's, and leaves the rest to `adamw`.
         disturb_tokens: largest share of the tokens read by the model that is replaced by random
             codes, drawn anew for every image; the finer scales then mend them. Needs
             `cache_tokens` 0.

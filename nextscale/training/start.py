@@ -13,6 +13,7 @@ from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.errors import UsageError
 from nextscale.models.build import Model, build_model
 from nextscale.pipeline import Pipeline
+from nextscale.sampling import check_options
 from nextscale.scales import Scale, Scales, describe, parse_scales, position, spans
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -72,9 +73,6 @@ def load_tokenizer(config: VarTraining) -> tuple[Pipeline, list[str]]:
                 f"{config.init} was trained with the tokenizer {recorded[:12]}, but "
                 f"{config.tokenizer} is {pipe.config.tokenizer_hash[:12]}; give that one or none"
             )
-    codes = pipe.tokenizer.config.codes
-    if config.sampling.top_k > codes:
-        raise UsageError(f"sampling.top_k is {config.sampling.top_k}; there are {codes} codes")
     scales = parse_scales(config.scales) if config.scales else pipe.tokenizer.config.scales
     tokenizer, notes = with_scales(pipe.tokenizer, scales)
     whole = replace(pipe.config, tokenizer=tokenizer.config, model=None)
@@ -91,20 +89,21 @@ def start_var(
         classes: that the data has.
 
     Raises:
-        UsageError: if `model` is given beside `init` and is another one.
+        UsageError: if `model` is given beside `init` and is another one, or it cannot be drawn
+            from as `sampling` says.
     """
-    if not config.init:
-        architecture = replace(config.model, classes=classes)
+    if config.init:
+        start = checkpoint.load(config.init).model
+        if config.model not in (TransformerConfig(), replace(start.config, classes=1000)):
+            raise UsageError(
+                f"{config.init} holds another transformer than the model options describe; leave "
+                "them out, the architecture comes from --init"
+            )
+        model, notes = fitted(start, tokenizer.scales, classes)
+    else:
         torch.manual_seed(config.seed)
-        model = build_model(architecture, tokenizer)
-        return replace(config, model=architecture), model, []
-    start = checkpoint.load(config.init).model
-    if config.model not in (TransformerConfig(), replace(start.config, classes=1000)):
-        raise UsageError(
-            f"{config.init} holds another transformer than the model options describe; leave them "
-            "out, the architecture comes from --init"
-        )
-    model, notes = fitted(start, tokenizer.scales, classes)
+        model, notes = build_model(replace(config.model, classes=classes), tokenizer), []
+    check_options(model, torch.zeros(1, dtype=torch.long), **vars(config.sampling))
     return replace(config, model=model.config), model, notes
 
 

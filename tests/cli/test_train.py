@@ -148,9 +148,17 @@ def test_a_run_is_no_checkpoint_and_sampling_is_checked_first(
     capfd.readouterr()
     for given, told in (
         ([run], f"{run} is a run, not a checkpoint; give {run / 'final'}"),
-        ([run / "final", "--sampling.top-k", 99], "sampling.top_k is 99; there are 16 codes"),
+        ([run / "final", "--sampling.top-k", 99], "top_k is 99; it must be from 0 (off) to 16"),
+        ([run / "final", "--sampling.mean-scales", 4], "mean_scales is 4; it must be from 0"),
         ([run / "final", "--sampling.cfg", -1], "cfg is -1.0; it must be at least 0"),
     ):
         assert train("var", tmp_path / "var", folder, "--tokenizer", *given) == 2
         assert told in refusal(capfd)
         assert not (tmp_path / "var").exists()
+    flat = tmp_path / "flat"
+    assert train("tokenizer", flat, folder, *words, "--tokenizer.scales", 4) == 0
+    capfd.readouterr()
+    for option in ("--sampling.smooth", "--sampling.mean-scales=1"):
+        assert train("ar", tmp_path / "ar", folder, "--tokenizer", flat / "final", option) == 2
+        assert "a next-token model has none" in refusal(capfd)
+        assert not (tmp_path / "ar").exists()

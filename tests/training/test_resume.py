@@ -13,16 +13,9 @@ from tests.training import runs
 
 WORDS = {
     "tokenizer": [*runs.EVERYTHING, "--accumulation", 2],
-    "var": [
-        "--model.drop-path",
-        0.3,
-        "--label-drop",
-        0.3,
-        "--label-smoothing",
-        0.1,
-        "--optimizer",
-        "muon",
-    ],
+    "var": runs.words_of(
+        "--model.drop-path 0.3 --label-drop 0.3 --label-smoothing 0.1 --optimizer muon"
+    ),
 }
 SHARED = ["--ema", 0.9, "--epochs", 4, "--log-every", 3]  # 12 steps
 SIGNALS = {"tokenizer": signal.SIGTERM, "var": signal.SIGINT}
