@@ -77,8 +77,12 @@ def drawing(pipe: Pipeline, batch: int) -> Callable[[], Parts]:
 
 
 def agreement(exact: Pipeline, other: Pipeline, batch: int) -> float:
-    """Share of tokens that another mode draws as the exact one, given the latter's coarser maps."""
-    labels, sampling = labels_of(exact, batch), vars(exact.config.sampling)
+    """Share of tokens that another mode draws as the exact one, given the latter's coarser maps.
+
+    All are drawn: of averaged codes no tokens tell what finer scales have read.
+    """
+    labels = labels_of(exact, batch)
+    sampling = {**vars(exact.config.sampling), "smooth": False, "mean_scales": 0}
     drawn = [
         state.tokens
         for state in generate(exact.model, exact.tokenizer, labels, seeds=range(batch), **sampling)
