@@ -10,6 +10,7 @@ with fresh ones, guided as its configuration says.
 import argparse
 import io
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from nextscale.cli.inference import progress
 from nextscale.cli.measuring import check_report, conclude
 from nextscale.complexity import decoder_flops
 from nextscale.errors import UsageError
+from nextscale.files import read_json, write_text
 from nextscale.scales import areas
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -60,6 +62,8 @@ STEPS = (
     Step("ff69c2c", "freed memory kept; attention reads its cache in place", "decoder -20%"),
     Step("", "large images decoded one at a time", "decoder -8% at batch 8"),
 )
+
+NEWER = "mean_scales"  # a sampling option that steps before the last do not know
 
 # What draws, in a process of its own: answers a line of JSON with a line of JSON.
 DRAWER = """
@@ -101,13 +105,25 @@ for line in sys.stdin:
 """
 
 
+def known_to_all(checkpoint: Path, folder: Path) -> Path:
+    """A copy of a checkpoint whose configuration every step can read."""
+    copy = folder / "weights"
+    if not copy.exists():
+        shutil.copytree(checkpoint, copy)
+        config = read_json(copy / "config.json")
+        del config["sampling"][NEWER]
+        write_text(copy / "config.json", json.dumps(config))
+    return copy
+
+
 class Drawer:
     """A step's code, waiting in a process of its own."""
 
     def __init__(self, step: Step, model: str, folder: Path) -> None:
         source = unpack(step.commit, folder) if step.commit else REPOSITORY
-        weights = BUNDLED / model if (BUNDLED / model).is_dir() else ""
-        self.sampling = vars(config_of(model).sampling)  # a default that changed is no other draw
+        weights = known_to_all(BUNDLED / model, folder) if (BUNDLED / model).is_dir() else ""
+        sampling = vars(config_of(model).sampling)  # a default that changed is no other draw
+        self.sampling = {name: value for name, value in sampling.items() if name != NEWER}
         command = [sys.executable, "-c", DRAWER, model, str(weights)]
         self.process = subprocess.Popen(
             command, cwd=source, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
