@@ -231,7 +231,8 @@ def table(editing: Editing) -> None:
         f"a FID of {images['fid']:.3f} and {images['class_accuracy']:.1%} accuracy. Made by "
         "`python benchmarks/edits.py run` and `table`.",
     ]
-    names = list(dict.fromkeys([*methods_of(editing), NEXT_TOKEN]))  # it may be recorded
+    methods = methods_of(editing)
+    names = list(dict.fromkeys([*methods, NEXT_TOKEN]))  # it may be recorded
     for kind in KINDS:
         found = [records / f"{kind}-{slug(name)}.json" for name in names]
         rows = [read_json(place) for place in found if place.is_file()]
@@ -268,25 +269,25 @@ def table(editing: Editing) -> None:
             for row in drifts
         ]
     lines += ["", "![holes and how they are filled](edits.png)", ""]
-    shown = [name for name in SHEET if name in methods_of(editing)]
+    shown = {name: methods[name] for name in SHEET if name in methods}
     lines += ["Rows of each kind: images, holes (grey), then " + ", ".join(shown) + "."]
     write_text(RESULTS / "edits.md", "\n".join(lines) + "\n")
-    draw_sheet(editing, shown)
+    draw_sheet(shown)
 
 
 SHEET = ("next-scale, recoded", "OpenCV, Telea", NEXT_TOKEN)
 
 
-def draw_sheet(editing: Editing, shown: Sequence[str]) -> None:
-    """Writes the pictures of a few images, filled by the methods that are named."""
+def draw_sheet(methods: dict[str, Method]) -> None:
+    """Writes the pictures of a few images, filled by some methods."""
     test = ImageSet(open_raw("fashion-mnist:test"), "test", 1, limit=SHOWN)
-    images, methods = to_tensor(test.load(0, SHOWN), 1), methods_of(editing)
+    images = to_tensor(test.load(0, SHOWN), 1)
     rows = []
     for kind in KINDS:
         known = known_in(kind, SHOWN, images.shape[-1])
         rows += [to_pictures(images), to_pictures(images.masked_fill(~known[:, None], 0))]
-        for name in shown:
-            filled = methods[name](images, known, range(SHOWN))
+        for method in methods.values():
+            filled = method(images, known, range(SHOWN))
             rows.append(to_pictures(paste(filled, images, known.float())))
     grid(rows).save(RESULTS / "edits.png")
 

@@ -1,5 +1,7 @@
 """A pipeline's edits: pictures and masks in, pictures with their likelihood out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from PIL import Image
 from nextscale.editing.tasks import edit
 from nextscale.errors import UsageError
 from nextscale.likelihood import log_likelihood
+from nextscale.pipeline import Pipeline
 from nextscale.pixels import to_pictures, to_tensor
 
 
@@ -46,6 +49,16 @@ def test_edit_draws_as_the_function_below_it(pipe, pictures, mask) -> None:
     assert not same(found, pipe.edit(pictures, mask, ["bag", 2], **options))  # hidden
     assert same(pipe.edit_class(pictures, mask, "bag"), pipe.edit(pictures, mask, "bag"))
     assert same(pipe.inpaint(pictures, [mask, mask]), pipe.edit(pictures, mask, None, cfg=3.0))
+
+
+def test_means_of_the_model_s_configuration_are_left_out_unless_asked_for(
+    pipe, pictures, mask
+) -> None:
+    drawn = pipe.inpaint(pictures, mask)
+    sampling = replace(pipe.config.sampling, mean_scales=2)
+    means = Pipeline(pipe.tokenizer, pipe.model, replace(pipe.config, sampling=sampling))
+    assert same(means.inpaint(pictures, mask), drawn)
+    assert not same(means.inpaint(pictures, mask, mean_scales=2), drawn)
 
 
 def test_what_is_hidden_does_not_matter_and_pasted_pixels_come_back(pipe, pictures, mask) -> None:
