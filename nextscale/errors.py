@@ -1,6 +1,10 @@
 """The one error a user can mend: the command line prints its line and exits with code 2."""
 
 import math
+import sys
+
+SHOWN = 80  # characters of a value in a complaint
+LARGEST = sys.float_info.max
 
 
 class UsageError(ValueError):
@@ -23,6 +27,15 @@ def check_range(given: object, names: str, least: float, most: float = math.inf)
     """
     for name in names.split():
         value = getattr(given, name)
-        if not (least <= value <= most and math.isfinite(value)):
+        if not least <= value <= min(most, LARGEST):  # nor is NaN
             allowed = f"at least {least}" if math.isinf(most) else f"from {least} to {most}"
-            raise UsageError(f"{name} is {value}; it must be {allowed}")
+            raise UsageError(f"{name} is {shown(value)}; it must be {allowed}")
+
+
+def shown(value: object) -> str:
+    """A value as a complaint shows it: on one line, escaped, and short."""
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except (RecursionError, ValueError):  # nested too deeply; an integer of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"

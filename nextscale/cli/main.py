@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 
 from nextscale.cli.options import Stop, parser_for
 from nextscale.errors import UsageError, to_install
+from nextscale.files import FULL, disk_full
 
 # Command: (file in this folder, what it does). Two words where a command has parts.
 COMMANDS = {
@@ -77,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug or error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"nextscale: error: {where}{error.strerror}", file=sys.stderr)
+        said = disk_full(error) if error.errno in FULL else error.strerror
+        print(f"nextscale: error: {where}{said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("nextscale: interrupted", file=sys.stderr)
