@@ -92,9 +92,11 @@ class Run:
     def run(self) -> Path:
         """What `train` does, in its order."""
         config, accelerator = self.config, self.accelerator
-        self.directory.check(self.stage.command, config)  # before anything takes long
+        command, data = self.stage.command, self.feed.record
+        self.directory.check(command, config, data)  # before anything takes long
         objective = self.stage.build(self.steps, accelerator)
-        found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
+        found = self.directory.open(command, config, data, accelerator.wait_for_everyone)
+        self.stage.notes += self.directory.changes
         if config.resume and found is None:
             self.stage.notes.append(
                 f"{self.directory.path} holds no checkpoint: the run starts anew"
