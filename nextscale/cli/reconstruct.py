@@ -17,7 +17,7 @@ from nextscale.cli.inference import (
     progress,
 )
 from nextscale.cli.options import Parser, tell
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, escaped
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,8 +67,9 @@ def run(options: Namespace) -> int:
     output.picture("sheet.png", sheet(pairs))
     if len(pairs) < len(originals):
         tell(f"the sheet shows the first {len(pairs)} of {len(originals)} pictures")
-    width = max(map(len, names))
-    for name, loss in zip(names, losses, strict=True):
+    shown = [escaped(name) for name in names]
+    width = max(map(len, shown))
+    for name, loss in zip(shown, losses, strict=True):
         print(f"{name:<{width}}  {loss:.2f} dB")
     mean = sum(losses) / len(losses)
     count = f"{len(names)} picture{'s' * (len(names) > 1)}"

@@ -22,7 +22,7 @@ from nextscale.acceleration import EMULATED, can_compile, made_for
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, escaped
 from nextscale.files import replacing
 from nextscale.training.average import MovingAverage
 from nextscale.training.engine import deterministic, seed_of
@@ -300,7 +300,7 @@ class Run:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.best = state["best"]
         self.directory.forget_log_after(state["step"])
-        self.accelerator.print(f"continuing from {place}")
+        self.accelerator.print(escaped(f"continuing from {place}"))
         return state["step"]
 
     def finish(self) -> Path:
