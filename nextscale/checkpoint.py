@@ -3,7 +3,6 @@
 What is written appears whole or not at all.
 """
 
-import json
 import os
 import platform
 import re
@@ -20,7 +19,7 @@ from safetensors.torch import save_file
 from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError
-from nextscale.files import PathLike, read_json, replacing
+from nextscale.files import PathLike, read_json, replacing, to_json
 from nextscale.hub import download, hub_errors
 from nextscale.models.build import build_model
 from nextscale.pipeline import Pipeline
@@ -141,8 +140,7 @@ def write(pipe: Pipeline, folder: Path, *, dtype: torch.dtype | None = None) -> 
             "python": platform.python_version(),
         },
     )
-    text = json.dumps(config.to_dict(), indent=2, ensure_ascii=False)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(to_json(config.to_dict()), encoding="utf-8")
     save_file(tokenizer_tensors, folder / TOKENIZER)
     if model is not None:
         save_file(stored(model, dtype), folder / MODEL)

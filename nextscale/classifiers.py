@@ -3,7 +3,6 @@
 A directory holds `config.json` and `classifier.safetensors`.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 from nextscale.checkpoint import BUNDLED, CONFIG
 from nextscale.config.model import ClassifierConfig, build
 from nextscale.errors import UsageError, to_install
-from nextscale.files import read_json
+from nextscale.files import read_json, to_json
 from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Judge, Pipeline
 from nextscale.released import fill
@@ -61,8 +60,7 @@ def load_classifier(name: str) -> Classifier:
 
 def write_classifier(network: Classifier, folder: Path) -> None:
     """Writes a classifier's files into a folder that exists, in the dtype of its weights."""
-    text = json.dumps(asdict(network.config), indent=2, ensure_ascii=False)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(to_json(asdict(network.config)), encoding="utf-8")
     save_file(stored(network, None), folder / CLASSIFIER)
 
 

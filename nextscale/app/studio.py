@@ -3,7 +3,6 @@
 It knows nothing of Gradio. Long work comes in steps, between which it can be stopped.
 """
 
-import json
 import shlex
 import tempfile
 import time
@@ -22,6 +21,7 @@ from nextscale.config.evaluation import LARGEST_SEED
 from nextscale.editing.candidates import CANDIDATE_STEP
 from nextscale.editing.marks import Mask
 from nextscale.errors import UsageError
+from nextscale.files import to_json
 from nextscale.pipeline import Pipeline
 from nextscale.pixels import checked, to_pictures
 
@@ -186,7 +186,7 @@ class Studio:
             for name, picture in files.items():
                 with archive.open(name, "w") as entry:
                     picture.save(entry, format="PNG")
-            archive.writestr("repeat.json", json.dumps(record, indent=2, ensure_ascii=False))
+            archive.writestr("repeat.json", to_json(record))
         return file.name
 
 

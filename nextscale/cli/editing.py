@@ -114,21 +114,18 @@ def read_given(options: Namespace) -> Given:
 
 def read_pictures(paths: Sequence["Path"]) -> list["Image.Image"]:
     """Pictures as they are, transparency included. Raises UsageError at an unreadable one."""
-    from PIL import Image
-
-    from nextscale.data.folder import FORMATS
+    from nextscale.data.picture import open_picture, unreadable
     from nextscale.pixels import checked
 
     pictures = []
     for path in paths:
         try:
-            with Image.open(path, formats=FORMATS) as picture:
+            with open_picture(path) as picture:
                 pictures.append(checked(picture, str(path)))
-        except (OSError, Image.DecompressionBombError) as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(
-                f"{path} cannot be read ({reason}); known formats are {', '.join(FORMATS)}"
-            ) from error
+        except (UsageError, MemoryError):
+            raise
+        except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
+            raise unreadable(path, error) from error
     return pictures
 
 

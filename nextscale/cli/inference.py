@@ -1,6 +1,5 @@
 """What the commands share that run a finished model: its options, its loading, and their output."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from nextscale.cli.options import Parser, add_config, tell
 from nextscale.config.evaluation import LARGEST_SEED
 from nextscale.config.model import SamplingConfig
 from nextscale.errors import UsageError
-from nextscale.files import replacing_file
+from nextscale.files import replacing_file, to_json
 
 SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth", "mean_scales")
 
@@ -274,8 +273,7 @@ class Output:
 
     def table(self, name: str, values: Any) -> None:
         """Writes JSON."""
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        self.write(name, lambda file: file.write(text.encode()))
+        self.write(name, lambda file: file.write(to_json(values).encode()))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Sequence
 
 from nextscale.cli.options import Stop, parser_for
-from nextscale.errors import UsageError, to_install
+from nextscale.errors import UsageError, escaped, to_install
 
 # Command: (file in this folder, what it does). Two words where a command has parts.
 COMMANDS = {
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         if debug:
             raise
-        print(f"nextscale: error: {error}", file=sys.stderr)
+        print(f"nextscale: error: {escaped(str(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "nextscale").partition(".")[0]
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug or error.errno is None:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"nextscale: error: {where}{error.strerror}", file=sys.stderr)
+        print(f"nextscale: error: {escaped(where)}{error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("nextscale: interrupted", file=sys.stderr)

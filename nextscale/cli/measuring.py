@@ -1,6 +1,5 @@
 """What the commands share that measure: where, and how they tell."""
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -63,10 +62,10 @@ def check_report(file: str) -> None:
 
 def write_report(report: Mapping[str, Any], file: str | Path) -> None:
     """Writes a report as JSON, whole or not at all."""
-    from nextscale.files import write_text
+    from nextscale.files import to_json, write_text
 
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_text(file, to_json(report))
 
 
 def conclude(report: Mapping[str, Any], file: str, rows: Sequence[Mapping[str, str]]) -> None:

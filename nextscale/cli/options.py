@@ -22,7 +22,7 @@ from jsonargparse import (
 
 from nextscale.cli.complaints import explain
 from nextscale.config.model import build
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, escaped
 from nextscale.scales import Scales
 
 T = TypeVar("T")
@@ -213,4 +213,4 @@ def show(default: Any) -> str:
 
 def tell(line: str) -> None:
     """A line for the person at the terminal, beside what the command writes."""
-    print(line, file=sys.stderr, flush=True)
+    print(escaped(line), file=sys.stderr, flush=True)
