@@ -82,6 +82,8 @@ def run(options: Namespace) -> int:
     drawn = pipe is not None and pipe.maybe_model is not None and not config.reconstruct
     if not drawn:
         refuse_drawing(config, [*given, *(n for n in ACCELERATION if options[n])])
+    if (drawn or finished) and config.perceptual != EvaluationConfig.perceptual:
+        raise UsageError("nothing is reconstructed here; give --reconstruct or no --perceptual")
     if not config.reference:
         if pipe is None or pipe.config.data != "fashion-mnist":
             raise UsageError("there is nothing to compare with; give --reference, real images")

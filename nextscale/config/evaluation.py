@@ -29,7 +29,8 @@ class EvaluationConfig:
         classifier: for `keep`: a bundled one, a directory, or a torchvision model such as
             resnet101; empty takes the extractor, if it is a classifier.
         reconstruct: judge the tokenizer by its reconstructions of the reference.
-        perceptual: distance of reconstructions, as `perceptual_network` in training.
+        perceptual: distance of reconstructions, as `perceptual_network` in training; `auto` is
+            lpips where its weights can be had, and else none.
         bounds: also the FID of as many real training images as are judged, and that of the
             tokenizer's reconstructions of the reference, which no drawing can be expected to pass;
             where the reference is a named data set.
@@ -53,7 +54,7 @@ class EvaluationConfig:
     keep: float = 1.0
     classifier: str = ""
     reconstruct: bool = False
-    perceptual: str = "lpips"
+    perceptual: str = "auto"
     bounds: bool = True
     out: str = "evaluation"
     npz: str = ""

@@ -97,7 +97,7 @@ def perceptual_distance(name: str) -> nn.Module:
             distance: nn.Module = LPIPS()
         except (OSError, ImportError, ValueError) as error:
             raise PerceptualUnavailable(
-                f"LPIPS' weights cannot be had ({type(error).__name__}); the perceptual term is off"
+                f"LPIPS' weights cannot be had ({type(error).__name__})"
             ) from error
     elif name in _NETWORKS:
         distance = FeatureDistance(_NETWORKS[name]())
