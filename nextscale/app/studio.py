@@ -17,13 +17,13 @@ from PIL import Image
 
 from nextscale.app.tiles import code_colours, code_use, token_tiles
 from nextscale.checkpoint import identity
-from nextscale.config.evaluation import LARGEST_SEED
 from nextscale.editing.candidates import CANDIDATE_STEP
 from nextscale.editing.marks import Mask
 from nextscale.errors import UsageError
 from nextscale.files import to_json
 from nextscale.pipeline import Pipeline
 from nextscale.pixels import checked, to_pictures
+from nextscale.seeds import LARGEST_SEED
 
 Task = Literal["inpaint", "class", "outpaint", "vary"]
 TASKS: tuple[Task, ...] = ("inpaint", "class", "outpaint", "vary")
