@@ -265,6 +265,12 @@ def read_text(path: PathLike) -> str:
         raise UsageError(f"{str(path)!r} is no path ({error})") from error
 
 
+def to_json(values: Any) -> str:
+    """JSON as people read it; what of a file name is not UTF-8 stands as its escape."""
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace").decode()
+
+
 def read_json(path: PathLike) -> dict[str, Any]:
     """Reads a table of keys. Raises UsageError if the file cannot be read or holds none."""
     try:

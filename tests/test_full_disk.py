@@ -14,6 +14,7 @@ from accelerate import PartialState
 from nextscale import checkpoint
 from nextscale.cli.main import main
 from nextscale.config.run import TrainingConfig
+from nextscale.data.record import Record
 from nextscale.data.tokens import prepare
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
@@ -57,7 +58,7 @@ def test_a_checkpoint(full: Path, pipe: Pipeline) -> None:
 
 def test_the_state_of_a_run_and_its_log(full: Path) -> None:
     directory = RunDirectory(full / "run", writes=True)
-    directory.open("train var", TrainingConfig(out="run"))
+    directory.open("train var", TrainingConfig(out="run"), Record())
     state = {"network": {"a": torch.zeros(ROOM)}}
     with pytest.raises(UsageError, match=FULL):
         directory.save(1, lambda folder: write_pickle(state, folder / "training.pt"), 1, -1)

@@ -27,7 +27,7 @@ from nextscale.evaluation.features import (
     read_statistics,
     write_statistics,
 )
-from nextscale.evaluation.images import ImageSet, is_array, open_raw, read_npz
+from nextscale.evaluation.images import FolderImages, ImageSet, is_array, open_raw, read_npz
 from nextscale.evaluation.metrics import (
     SERVED_BY_STATISTICS,
     Features,
@@ -100,6 +100,8 @@ class Evaluation:
         """Finished images, with as many channels as the extractor takes unless told otherwise."""
         size = (self.config.size, self.config.size) if self.config.size else None
         raw = open_raw(name, self.config.root)
+        if isinstance(raw, FolderImages) and raw.empty:
+            self.notes.append(f"no images in {', '.join(raw.empty)}")
         return ImageSet(raw, name, channels or self.extractor.channels, size, limit)
 
     def features(self, images: ImageSet, what: str) -> Features:

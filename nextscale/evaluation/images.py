@@ -4,7 +4,6 @@ Their order is that of a hash of their pixels, so that names and order of files 
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,10 @@ from PIL import Image
 
 from nextscale.data import fashion_mnist
 from nextscale.data.augment import Augmentation
-from nextscale.data.folder import EXTENSIONS, sheets
+from nextscale.data.listing import find_files
+from nextscale.data.picture import open_picture, unreadable
 from nextscale.errors import UsageError
-from nextscale.pixels import crop_to, upright
+from nextscale.pixels import crop_to, turned, upright
 from nextscale.scales import Scale, describe
 
 Pixels = NDArray[np.uint8]
@@ -95,21 +95,17 @@ class ImageSet:
 
 
 class FolderImages:
-    """All image files below a folder, without overviews of drawn images.
+    """All image files below a folder, without overviews of sampled images.
 
-    Raises:
-        UsageError: if a folder of it holds no image, as of a class without samples.
+    Attributes:
+        empty: folders that hold no image, as of a class without samples.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.paths: list[Path] = []
-        for place, folders, files in os.walk(folder):
-            folders.sort()
-            images = {file for file in files if file.lower().endswith(EXTENSIONS)}
-            found = sorted(images.difference(sheets(files)))
-            if not found and not folders:
-                raise UsageError(f"{place} holds no images; fill it or remove it")
-            self.paths += [Path(place) / file for file in found]
+        found = find_files(folder)
+        self.empty = tuple(str(folder / name) for name in found.empty)
+        names = sorted((path for path, _, _ in found.files), key=lambda path: path.split("/"))
+        self.paths = [folder / name for name in names]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -118,11 +114,12 @@ class FolderImages:
         """One picture. Raises UsageError if it cannot be read."""
         path = self.paths[number]
         try:
-            with Image.open(path) as picture:
-                picture.load()
-                return picture
-        except Exception as error:  # Pillow raises almost anything at a broken file
-            raise UsageError(f"{path} cannot be read as an image; remove or mend it") from error
+            with open_picture(path) as picture:
+                return turned(picture)
+        except MemoryError:
+            raise  # the machine's fault, not the file's
+        except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
+            raise unreadable(path, error) from error
 
 
 class ArrayImages:

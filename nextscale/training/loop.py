@@ -22,7 +22,7 @@ from nextscale.acceleration import EMULATED, can_compile, made_for
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, escaped
 from nextscale.files import replacing
 from nextscale.training.average import MovingAverage
 from nextscale.training.engine import deterministic, seed_of
@@ -94,9 +94,11 @@ class Run:
     def run(self) -> Path:
         """What `train` does, in its order."""
         config, accelerator = self.config, self.accelerator
-        self.directory.check(self.stage.command, config)  # before anything takes long
+        command, data = self.stage.command, self.feed.record
+        self.directory.check(command, config, data)  # before anything takes long
         objective = self.stage.build(self.steps, accelerator)
-        found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
+        found = self.directory.open(command, config, data, accelerator.wait_for_everyone)
+        self.stage.notes += self.directory.changes
         if config.resume and found is None:
             self.stage.notes.append(
                 f"{self.directory.path} holds no checkpoint: the run starts anew"
@@ -301,7 +303,7 @@ class Run:
             raise refused(place, f"it does not fit this run: {reason}") from error
         self.best = state["best"]
         self.directory.forget_log_after(state["step"])
-        self.accelerator.print(f"continuing from {place}")
+        self.accelerator.print(escaped(f"continuing from {place}"))
         return state["step"]
 
     def finish(self) -> Path:

@@ -2,6 +2,7 @@
 
 .lock                  held by the process that trains here
 config.json            the command's whole configuration
+data.json              what images it is trained on (see `data.record`)
 log.jsonl              one line an event
 checkpoints/step-N/    a checkpoint directory (see `checkpoint`) and `training.pt` beside it
 final/                 the finished model
@@ -20,6 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nextscale.config.run import TrainingConfig
+from nextscale.data.record import Record, differences, read_record, same_numbers, write_record
 from nextscale.errors import UsageError
 from nextscale.files import (
     append_text,
@@ -44,8 +46,9 @@ FREE = (
 WEIGHTS = ("tokenizer.safetensors", "model.safetensors", "classifier.safetensors")
 FINAL = ("config.json", *WEIGHTS)
 CHECKPOINT = (*FINAL, TRAINING)
+FROM_DATA = ("classifier.labels",)  # compared with the data's record, where there is one
 DIFFERENCES_SHOWN = 3
-LOCK = ".lock"
+LOCK, DATA = ".lock", "data.json"
 STEP = re.compile(r"step-\d{8,}")
 LEFTOVER = re.compile(r"\.step-(\d{8,15})\.")
 
@@ -63,23 +66,29 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.lock = FileLock(path / LOCK)
         self.begun = False
+        self.changes: list[str] = []
 
-    def check(self, command: str, config: TrainingConfig) -> dict[str, Any]:
+    def check(self, command: str, config: TrainingConfig, data: Record) -> dict[str, Any]:
         """The configuration as it is written, if the run may start or continue here.
 
         A run that failed before its first checkpoint holds nothing, so any other takes its place.
 
+        Args:
+            data: that the run would train on.
+
         Raises:
-            UsageError: if the directory holds another configuration, a run and no `resume`, or
-                something else, or anything in it is a link.
+            UsageError: if the directory holds another configuration, a run of other data, a run
+                and no `resume`, or something else, or anything in it is a link.
         """
         check_no_links(self.path)
         check_replaceable(self.final, FINAL)
         wanted = {"command": command, **json.loads(json.dumps(asdict(config)))}
+        del wanted["data"]["changed"]  # it is said once for every change
         file = self.path / "config.json"
         if file.exists():
             if not self.failed_at_once():
                 self.compare(read_json(file), wanted, config.resume)
+                self.changes = self.compare_data(data, command, config.data.changed)
         elif self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a directory for the run")
         elif self.path.exists() and any(inner.name != LOCK for inner in self.path.iterdir()):
@@ -87,17 +96,22 @@ class RunDirectory:
         return wanted
 
     def open(
-        self, command: str, config: TrainingConfig, wait: Callable[[], None] = lambda: None
+        self,
+        command: str,
+        config: TrainingConfig,
+        data: Record,
+        wait: Callable[[], None] = lambda: None,
     ) -> Path | None:
         """Starts or continues a run; gives the checkpoint to continue from, None for a fresh start.
 
         Args:
+            data: that the run trains on.
             wait: a barrier over the processes; all have checked before one writes.
 
         Raises:
             UsageError: as `check`, and if another process trains here.
         """
-        wanted = self.check(command, config)
+        wanted = self.check(command, config, data)
         wait()
         if self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -113,6 +127,9 @@ class RunDirectory:
             write_text(self.path / "config.json", json.dumps(wanted, indent=2))
             for place in {self.final, *map(self.place, self.leftover_steps())}:
                 recover(place, locked=True)
+            write_record(data, self.path / DATA)
+            if self.changes:
+                self.log({"event": "data", "changes": self.changes})
         self.begun = True
         wait()
         return self.latest()
@@ -124,10 +141,11 @@ class RunDirectory:
     def compare(self, found: dict[str, Any], wanted: dict[str, Any], resume: bool) -> None:
         """Raises UsageError unless a found run may be continued as wanted."""
         was, now = flat(found), flat(wanted)
+        free = (*FREE, *FROM_DATA) if (self.path / DATA).exists() else FREE
         other = [
             f"{key} was {json.dumps(was.get(key))}, is {json.dumps(now.get(key))}"
             for key in sorted(was.keys() | now.keys())
-            if key not in FREE and not same(was.get(key), now.get(key))
+            if key not in free and not same(was.get(key), now.get(key))
         ]
         if other:
             more = len(other) - DIFFERENCES_SHOWN
@@ -141,6 +159,29 @@ class RunDirectory:
             raise UsageError(
                 f"{self.path} holds a run; continue it with --resume or give another directory"
             )
+
+    def compare_data(self, data: Record, command: str, may_change: bool) -> list[str]:
+        """What differs from the data that the run was trained on, or that this is not known.
+
+        Raises:
+            UsageError: if it differs and may not, or classes have other numbers than before.
+        """
+        file = self.path / DATA
+        if not file.exists():
+            return [f"{self.path} has no record of its data; from now on it has"]
+        was = read_record(file)
+        found = differences(was, data)
+        told = f"{self.path} was trained on other data ({'; '.join(found)})"
+        if found and command != "train tokenizer" and not same_numbers(was, data):
+            raise UsageError(
+                f"{told}, where classes have other numbers; start a run with --init in another "
+                "directory"
+            )
+        if found and not may_change:
+            raise UsageError(
+                f"{told}; give the data as it was, or --data.changed to go on with it as it is"
+            )
+        return [told] if found else []
 
     def failed_at_once(self) -> bool:
         """Whether the run ended in an error before its first checkpoint."""

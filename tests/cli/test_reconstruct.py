@@ -93,7 +93,7 @@ def test_psnr_is_that_of_images_in_0_to_1():
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"no picture", "cannot identify image file"), (None, "cannot be read")],
+    [(b"no picture", "it holds no picture"), (None, "cannot be read")],
 )
 def test_one_bad_file_stops_before_anything_is_written(
     refused, saved, photographs, tmp_path, content, said

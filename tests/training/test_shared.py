@@ -7,6 +7,7 @@ import pytest
 
 from nextscale.cli.main import main
 from nextscale.config.run import TrainingConfig
+from nextscale.data.record import Record
 from nextscale.errors import UsageError
 from nextscale.training.log import read_log
 from nextscale.training.state import RunDirectory
@@ -46,7 +47,7 @@ def test_the_run_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "large disk").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "large disk")
     directory = RunDirectory(tmp_path / "run", writes=True)
-    assert directory.open("train tokenizer", TrainingConfig(out="run")) is None
+    assert directory.open("train tokenizer", TrainingConfig(out="run"), Record()) is None
     directory.save(1, write_checkpoint, keep=1, best=-1)
     directory.close()
     assert (tmp_path / "large disk" / "checkpoints" / "step-00000001" / "training.pt").exists()
@@ -59,7 +60,7 @@ def write_checkpoint(folder: Path) -> None:
 
 def test_foreign_files_in_checkpoints_stay(others: Path, tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run", writes=True)
-    directory.open("train tokenizer", TrainingConfig(out="run"))
+    directory.open("train tokenizer", TrainingConfig(out="run"), Record())
     directory.save(1, write_checkpoint, keep=1, best=-1)
     (directory.place(1) / "notes.txt").write_text("precious")
     for step in (2, 3):
@@ -75,7 +76,9 @@ def test_a_final_model_with_foreign_files_is_refused(tmp_path: Path) -> None:
     final.mkdir(parents=True)
     (final / "notes.txt").write_text("precious")
     with pytest.raises(UsageError, match=r"notes\.txt"):
-        RunDirectory(tmp_path / "run", writes=True).check("train var", TrainingConfig(out="run"))
+        RunDirectory(tmp_path / "run", writes=True).check(
+            "train var", TrainingConfig(out="run"), Record()
+        )
 
 
 def test_leftovers_of_killed_writers_are_restored_or_swept(tmp_path: Path) -> None:
@@ -85,9 +88,9 @@ def test_leftovers_of_killed_writers_are_restored_or_swept(tmp_path: Path) -> No
         (directory.checkpoints / name).mkdir(parents=True)
     (tmp_path / "run" / ".final.old-999999999").mkdir()
     (tmp_path / "run" / "config.json").write_text(
-        json.dumps(RunDirectory(tmp_path / "none", True).check("c", TrainingConfig()))
+        json.dumps(RunDirectory(tmp_path / "none", True).check("c", TrainingConfig(), Record()))
     )
-    directory.open("c", TrainingConfig(resume=True))
+    directory.open("c", TrainingConfig(resume=True), Record())
     directory.close()
     found = sorted(path.name for path in directory.checkpoints.iterdir())
     assert found == [".notes", "step-00000002"]  # no other writer holds the lock
