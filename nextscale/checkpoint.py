@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
-from nextscale.errors import UsageError
+from nextscale.devices import usable_device
+from nextscale.errors import UsageError, did_you_mean
 from nextscale.files import PathLike, read_json, replacing, to_json
 from nextscale.hub import download, hub_errors
 from nextscale.models.build import build_model
@@ -50,13 +51,16 @@ def load(
     Args:
         name: a bundled model (`fashion-mnist`), a released one (`var-d16`), a checkpoint
             directory, or `owner/repo` on the hub.
-        device: where the weights go.
+        device: where the weights go, as torch names it; `auto` takes an accelerator if there is
+            one, as the commands do.
         dtype: of the floating weights; memory-mapped without a copy if they are stored in it.
 
     Raises:
         UsageError: if nothing has this name, the hub cannot give it, or the checkpoint is
-            incomplete, foreign, or holds another tokenizer than its transformer was trained with.
+            incomplete, foreign, or holds another tokenizer than its transformer was trained with;
+            or if the device cannot be used.
     """
+    device = usable_device(device)
     text = os.fspath(name)
     path = Path(text)
     if text in bundled_names():
@@ -79,10 +83,11 @@ def load(
 
 
 def unknown_name(name: str) -> UsageError:
-    """The complaint about a name that tells no model."""
+    """The error about a name that stands for no model."""
+    known = known_models()
     return UsageError(
-        f"nothing is known as {name!r}; give one of {', '.join(known_models())}, "
-        "a checkpoint directory, or owner/repo on the hub"
+        f"nothing is known as {name!r}{did_you_mean(name, known) or ';'} give one of "
+        f"{', '.join(known)}, a checkpoint directory, or owner/repo on the hub"
     )
 
 

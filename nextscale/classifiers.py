@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nextscale.checkpoint import BUNDLED, CONFIG
 from nextscale.config.model import ClassifierConfig, build
-from nextscale.errors import UsageError, to_install
+from nextscale.errors import UsageError, did_you_mean, to_install, unknown
 from nextscale.files import read_json, to_json
 from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Judge, Pipeline
@@ -45,9 +45,10 @@ def load_classifier(name: str) -> Classifier:
         UsageError: if there is none, or it is damaged.
     """
     if not is_classifier(name):
+        names = classifier_names()
         raise UsageError(
-            f"{name!r} is no classifier; give {', '.join(classifier_names())}, or a directory that "
-            "`nextscale train classifier` has written"
+            f"{name!r} is no classifier{did_you_mean(name, names) or ';'} give {', '.join(names)}, "
+            "or a directory that `nextscale train classifier` has written"
         )
     folder = CLASSIFIERS / name if name in classifier_names() else Path(name)
     config = build(ClassifierConfig, read_json(folder / CONFIG), str(folder / CONFIG))
@@ -122,10 +123,13 @@ def published(name: str, device: torch.device) -> tuple[int, Callable[[Tensor], 
         told = f"the classifier {name!r} needs torchvision; {to_install('train')}"
         raise UsageError(told) from error
     if name not in models.list_models(module=models):
-        raise UsageError(
-            f"unknown classifier {name!r}; give {', '.join(classifier_names())}, a directory of "
-            "`nextscale train classifier`, or a torchvision model such as resnet101"
+        bundled = classifier_names()
+        allowed = (
+            f"give {', '.join(bundled)}, a directory of `nextscale train classifier`, or a "
+            "torchvision model such as resnet101"
         )
+        known = [*bundled, *models.list_models(module=models)]
+        raise unknown("classifier", name, known, allowed)
     weights = models.get_model_weights(name)["DEFAULT"]
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)

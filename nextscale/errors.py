@@ -2,6 +2,9 @@
 
 import math
 import unicodedata
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from inspect import Parameter, signature
 
 # Characters that reorder what is read around them (Unicode TR 9); controls are found by category.
 REORDERING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -49,3 +52,54 @@ def check_range(given: object, names: str, least: float, most: float = math.inf)
         if not (least <= value <= most and math.isfinite(value)):
             allowed = f"at least {least}" if math.isinf(most) else f"from {least} to {most}"
             raise UsageError(f"{name} is {value}; it must be {allowed}")
+
+
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """The known name that a mistyped one resembles, as `; did you mean 'var'?`; else nothing."""
+    lowered: dict[str, str] = {}  # the first of names that differ in case alone
+    for name in known:
+        lowered.setdefault(name.lower(), name)
+    word = str(given).lower()
+    close = [name for name in lowered if len(word) > 2 and name.startswith(word)]
+    close = close or get_close_matches(word, lowered, n=1)
+    close = close or [name for name in lowered if len(word) > 2 and word in name]  # a part of it
+    return f"; did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def unknown(kind: str, given: object, known: Iterable[str], allowed: str = "") -> UsageError:
+    """The error about a name that is not known.
+
+    Args:
+        kind: of the name, such as `preset`.
+        given: the name.
+        known: names that stand for something, searched for similar ones.
+        allowed: what may be given, in words; the known names unless given.
+    """
+    known = list(known)
+    hint = did_you_mean(given, known)
+    allowed = allowed or f"known: {', '.join(known)}"
+    return UsageError(f"unknown {kind} {given!r}{hint or ';'} {allowed}")
+
+
+def check_keywords(
+    given: Iterable[str], *functions: Callable[..., object], hidden: Iterable[str] = ()
+) -> None:
+    """Checks options that one function passes to another as `**options`.
+
+    Args:
+        given: their names.
+        functions: that take them as arguments by keyword alone.
+        hidden: names among those that callers may not give.
+
+    Raises:
+        UsageError: at a name that none of the functions takes.
+    """
+    known = {
+        name: None
+        for function in functions
+        for name, parameter in signature(function).parameters.items()
+        if parameter.kind is Parameter.KEYWORD_ONLY and name not in hidden
+    }
+    for name in given:
+        if name not in known:
+            raise unknown("option", name, known)

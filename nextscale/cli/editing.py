@@ -12,12 +12,14 @@ from nextscale.cli.inference import (
     add_model_arguments,
     add_running_arguments,
     add_sampling_arguments,
+    add_seed_argument,
     check_at_least,
     check_seeds,
     given_sampling,
     label_numbers,
     load_model,
     progress,
+    take_seed,
 )
 from nextscale.cli.options import Parser, tell
 from nextscale.cli.reconstruct import find_images, tell_changes, unique_names
@@ -46,7 +48,7 @@ def add_editing_arguments(parser: Parser) -> None:
     add("images", type=str, nargs="+", help="files, or folders of them")
     label = "number or name of the class to draw, of all images or one each; none is without"
     add("--label", type=str | int, nargs="+", default=["none"], help=label)
-    add("--seed", type=int, default=0, help="image i is drawn with seed + i, its candidates beyond")
+    add_seed_argument(parser, "image i is drawn with seed + i, its candidates beyond")
     add("--candidates", type=int, default=1, help="edits of each image, written likeliest first")
     add_sampling_arguments(parser)
     add_running_arguments(parser)
@@ -54,7 +56,7 @@ def add_editing_arguments(parser: Parser) -> None:
 
 def add_mask_arguments(parser: Parser) -> None:
     """Adds what is redrawn."""
-    group = parser.add_argument_group("what to redraw [what is transparent]")
+    group = parser.add_argument_group("mask", "what is redrawn [what is transparent]")
     add = group.add_argument
     mask = "of all images, white where they are redrawn; or a folder with one each, by name"
     add("--mask", type=str, help=mask)
@@ -66,7 +68,7 @@ def add_mask_arguments(parser: Parser) -> None:
 
 def add_keeping_arguments(parser: Parser) -> None:
     """Adds how what is not redrawn is kept."""
-    group = parser.add_argument_group("how to keep the rest")
+    group = parser.add_argument_group("keeping", "how the rest is kept")
     add = group.add_argument
     rule = "by which a scale's positions are kept: as the published code, or only if all of it is"
     add("--rule", choices=("released", "strict"), default="released", help=rule)
@@ -108,6 +110,7 @@ def read_given(options: Namespace) -> Given:
 
     check_at_least(1, batch=options.batch, candidates=options.candidates)
     paths = find_images(options.images)
+    take_seed(options)
     check_seeds(options.seed, len(paths) - 1 + (options.candidates - 1) * CANDIDATE_STEP)
     return Given(paths, unique_names(paths), read_pictures(paths))
 

@@ -11,7 +11,6 @@ from nextscale.cli.inference import (
     add_device_argument,
     check_writable,
     progress,
-    usable_device,
 )
 from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.errors import UsageError
@@ -31,10 +30,10 @@ def measured(options: Namespace, kind: type[T], name: str) -> tuple[T, dict[str,
     """Runs `measure` of `nextscale.benchmark.NAME`; gives its configuration and its report."""
     config = from_options(kind, options)
     check_report(options.json)
-    import torch
+    from nextscale.devices import usable_device
 
     benchmark = import_module(f"nextscale.benchmark.{name}")
-    device = torch.device(usable_device(options.device))
+    device = usable_device(options.device)
     with progress("measuring", benchmark.runs(config, device), "runs") as advance:
         return config, benchmark.measure(config, device, advance)
 

@@ -159,6 +159,8 @@ class TokenizerLossConfig:
         perceptual: λp, of the distance in a network's features; 0 is off.
         perceptual_network: `lpips`, a bundled classifier (`fashion-mnist`), a directory of
             `nextscale train classifier`, or a registered network's name.
+        perceptual_optional: train without the perceptual term where its network's weights cannot be
+            had; otherwise that is an error.
         adversarial: λg, of PatchGAN's judgement, times the adaptive weight; 0 is off.
         adversarial_start: share of the steps after which the generator feels the discriminator.
         adversarial_warmup: share of the steps before that in which the discriminator trains alone.
@@ -173,6 +175,7 @@ class TokenizerLossConfig:
     l2: float = 1.0
     perceptual: float = 0.0
     perceptual_network: str = "lpips"
+    perceptual_optional: bool = False
     adversarial: float = 0.0
     adversarial_start: float = 0.5
     adversarial_warmup: float = 0.1

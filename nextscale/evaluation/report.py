@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextscale.classifiers import is_classifier, judge_identity, load_judge
+from nextscale.classifiers import classifier_names, is_classifier, judge_identity, load_judge
 from nextscale.complexity import parameters
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
@@ -100,15 +100,25 @@ def drawer(pipe: Pipeline, sampling: dict[str, Any]) -> Draw:
 def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
     """Reconstructs the reference's images and judges them: rFID, PSNR, SSIM, LPIPS.
 
-    LPIPS is left out, and the report says so, where its weights cannot be had.
+    LPIPS is left out, and the report says so, where its weights cannot be had and nobody asked.
+
+    Raises:
+        UsageError: if the perceptual network that was asked for cannot be had.
     """
     figures: dict[str, Any] = {}
     run.note_colours("the tokenizer's images", pipe.tokenizer.config.image_channels == 1)
-    reference, perceptual = run.seen_reference(), None
+    asked, perceptual = run.config.perceptual, None
+    network = "lpips" if asked == "auto" else asked
     try:
-        perceptual = perceptual_distance(run.config.perceptual).to(pipe.device)
+        perceptual = perceptual_distance(network).to(pipe.device)
     except PerceptualUnavailable as error:
-        run.notes.append(str(error))
+        if asked != "auto":
+            raise UsageError(
+                f"{error}; give another --perceptual ({', '.join(classifier_names())}, a directory "
+                "of `nextscale train classifier`), or leave it out"
+            ) from error
+        run.notes.append(f"{error}; no perceptual distance is measured")
+    reference = run.seen_reference()
     chunks = run.reconstructions(pipe, perceptual)
     seen = gathered(chunks, run.extractor.identity)
     compared = run.compare(seen, reference)
@@ -118,7 +128,7 @@ def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
     figures["psnr_of_mean_error"] = 10 * math.log10(4 / max(mse.mean(), 1e-12))
     figures["ssim"] = float(chunks.read("ssim").mean())
     if perceptual is not None:
-        distance = "lpips" if run.config.perceptual == "lpips" else "perceptual_distance"
+        distance = "lpips" if network == "lpips" else "perceptual_distance"
         figures[distance] = float(chunks.read("perceptual").mean())
     figures |= {"parameters": parameters(pipe.tokenizer), **run.bounds(len(seen), None, reference)}
     return run.report(
@@ -126,7 +136,7 @@ def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
         model=name,
         tokenizer=hash_weights(pipe.tokenizer.state_dict()),
         architecture=asdict(pipe.tokenizer.config),
-        perceptual="" if perceptual is None else identify(run.config.perceptual, perceptual),
+        perceptual="" if perceptual is None else identify(network, perceptual),
     )
 
 

@@ -146,7 +146,7 @@ def test_bad_input_is_one_line(saved, folder, refused) -> None:
             *mask,
             "--label",
             "boat",
-        ): "unknown label 'boat'; the model k",
+        ): "unknown label 'boat'; did you mean 'coat'?",
         ("edit", "class", saved, one, *mask, "--label", 3): "label 3 is out of range",
         (*inpaint, *mask, "--box", 0, 0, 4, 4): "both --mask and --box are given",
         (*inpaint, "--box", 0, 0, 4, 40): "the box 0 0 4 40",

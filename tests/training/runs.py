@@ -88,7 +88,8 @@ def run_and_die(words: list[str], moment: str, step: int) -> None:
     Args:
         words: of the command.
         moment: `step`, with gradients at hand but the weights not yet moved; `writing`, with half
-            of `training.pt` on the disk; `renaming`, with a whole checkpoint beside its place.
+            of `training.pt` on the disk; `renaming`, with a whole checkpoint beside its place;
+            `never`.
     """
     die, clip = _Death(step), loop.Run.clip
     if moment == "step":
