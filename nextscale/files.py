@@ -253,16 +253,17 @@ def read_text(path: PathLike) -> str:
     """
     try:
         status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_JSON:
-            kind = f"{status.st_size:,} bytes" if stat.S_ISREG(status.st_mode) else "no plain file"
-            raise UsageError(f"{path} cannot be read (it is {kind}); give a text file")
-        return Path(path).read_text(encoding="utf-8")
+        plain = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_JSON
+        text = Path(path).read_text(encoding="utf-8") if plain else None
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text in UTF-8 ({error})") from error
     except ValueError as error:  # a NUL in the path
-        raise UsageError(f"{str(path)!r} is no path ({error})") from error
+        raise UsageError(f"{shown(str(path))} is no path ({error})") from error
+    if text is None:
+        raise UsageError(f"{path} is no plain file, or larger than {LARGEST_JSON:,} bytes")
+    return text
 
 
 def to_json(values: Any) -> str:

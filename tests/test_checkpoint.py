@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import nextscale
@@ -283,6 +285,28 @@ def test_a_broken_configuration_is_refused(saved: Path, text: str, message: str)
     with pytest.raises(UsageError, match=message) as caught:
         nextscale.load(saved)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda weight: weight * torch.nan, "head.weight holds NaN"),
+        (lambda weight: weight / 0, "head.weight holds NaN or infinity"),
+        (lambda weight: weight.int(), "head.weight is of type int32; floating"),
+        (lambda weight: weight > 0, "head.weight is of type bool; floating"),
+        (lambda weight: weight.to(torch.complex64), "head.weight is of type complex64; floating"),
+        (lambda weight: weight[:0], r"head.weight \(0, "),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(
+    saved: Path, damage: Callable[[Tensor], Tensor], told: str
+) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    tensors["head.weight"] = damage(tensors["head.weight"]).contiguous()
+    save_file(tensors, saved / "model.safetensors")
+    with pytest.raises(UsageError, match=told) as caught:
+        nextscale.load(saved)
+    assert str(saved) in str(caught.value)
 
 
 def test_weights_that_do_not_fit_the_configuration_are_refused(saved: Path) -> None:
