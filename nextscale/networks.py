@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Self, cast
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,7 +17,7 @@ from nextscale.config.model import ModelConfig
 from nextscale.devices import usable_device
 from nextscale.errors import UsageError, unknown
 from nextscale.models.build import Model
-from nextscale.pixels import crop_to, to_mode, to_tensor, upright
+from nextscale.pixels import crop_to, is_grey, recoloured, to_tensor, upright
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -138,11 +137,8 @@ class Networks:
         height, width = config.image_size
         if picture.size != (width, height):
             found.append(f"resized and cut to {width}x{height}")
-        colours = np.asarray(to_mode(picture, "RGB"))
-        grey = bool((np.ptp(colours, axis=2) == 0).all())
-        if config.image_channels == 1 and not grey:
-            found.append("converted to grey")
-        return found
+        colours = recoloured(is_grey(picture), config.image_channels)
+        return [*found, *[colours] * bool(colours)]
 
     def __repr__(self) -> str:
         model = self.config.model

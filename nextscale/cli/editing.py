@@ -22,7 +22,7 @@ from nextscale.cli.inference import (
     take_seed,
 )
 from nextscale.cli.options import Parser, tell
-from nextscale.cli.reconstruct import find_images, unique_names
+from nextscale.cli.reconstruct import find_images, tell_changes, unique_names
 from nextscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def edit_pictures(
     pipe = load_model(options.model, options.device)
     labels = labels_for(pipe, options.label, len(given.pictures))
     rows = show(pipe)
-    tell_changes(pipe, given)
+    tell_changes(Counter(c for p in given.pictures for c in pipe.changes(p)), len(given.pictures))
     entries = []
     with progress("editing", len(rows) * options.candidates) as advance:
         for begin in range(0, len(rows), options.batch):
@@ -227,13 +227,6 @@ def labels_for(pipe: "Pipeline", given: Sequence[str | int], count: int) -> list
         raise UsageError(f"{len(numbers)} labels are given for {count} images")
     found = [None if number == classes else number for number in numbers]
     return found if len(found) == count else found * count
-
-
-def tell_changes(pipe: "Pipeline", given: Given) -> None:
-    """Tells how many pictures are resized, cropped or converted for the model."""
-    found = Counter(change for picture in given.pictures for change in pipe.changes(picture))
-    for change, count in found.items():
-        tell(f"{count} of {len(given.pictures)} images are {change}")
 
 
 def fitted(pipe: "Pipeline", picture: "Image.Image") -> "Image.Image":

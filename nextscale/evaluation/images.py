@@ -17,13 +17,14 @@ from nextscale.data.augment import Augmentation
 from nextscale.data.listing import find_files
 from nextscale.data.picture import open_picture, unreadable
 from nextscale.errors import UsageError
-from nextscale.pixels import crop_to, turned, upright
+from nextscale.pixels import crop_to, is_grey, turned, upright
 from nextscale.scales import Scale, describe
 
 Pixels = NDArray[np.uint8]
 SPLITS = {"fashion-mnist": "validation", "fashion-mnist:train": "train"}  # by name, to their part
 TEST_SPLIT = "fashion-mnist:test"
 DIGEST = 16  # bytes
+GREY = 32  # images that are looked at for colour
 
 
 class RawImages(Protocol):
@@ -80,6 +81,10 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def grey(self) -> bool:
+        """Whether the first images, as they lie there, have no colour."""
+        return all(is_grey(self.raw.load(number)) for number in range(min(len(self), GREY)))
 
     def load(self, begin: int, end: int) -> Pixels:
         """Pixels uint8 (end - begin, H, W, channels)."""
