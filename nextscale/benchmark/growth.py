@@ -89,6 +89,7 @@ def measure(
     """
     torch.manual_seed(0)
     shape = TransformerConfig(depth=config.depth, width=config.width)
+    check_room(lambda: Transformer(shape), "this trunk", copies=1)
     trunk = Transformer(shape).to(device).eval()
     trunk.initialize()
     each = [(method, side) for side in config.measured_sides for method in METHODS]

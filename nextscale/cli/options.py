@@ -68,6 +68,8 @@ class Parser(ArgumentParser):
             message = explain(str(error), self.option_names())
             end = "" if message.endswith("?") else ";"
             raise UsageError(f"{message}{end} `{self.prog} --help` shows the options") from None
+        except OverflowError as error:
+            raise UsageError(f"a number is too large ({error}); give a smaller one") from None
         except SystemExit as stop:
             raise Stop(int(stop.code or 0)) from None
         check_texts(options)

@@ -11,7 +11,7 @@ import pytest
 from nextscale.cli.main import COMMANDS
 from tests.fuzz.harness import complaint, entries, parser_of, run
 
-CASES = int(os.environ.get("NEXTSCALE_FUZZ_LINES", "1500"))
+CASES = int(os.environ.get("NEXTSCALE_FUZZ_LINES", "900"))
 NUMBERS = ["-1", "0", "1000000000", "1000000000000000000", "9" * 40, "9" * 5000, "1.5", "nan"]
 FLOATS = ["-1", "0", "nan", "inf", "-inf", "1e308", "1e400", "-1e-300", "9" * 400]
 WORDS = ["", "abc", "x" * 5000, "\x1b[2J", "\udcff", "..", "/dev/null/x", "None", "[1, {", "-"]
