@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nextscale.benchmark.timing import Parts, exponent, in_turn, machine, stopwatch
+from nextscale.complexity import check_room
 from nextscale.config.benchmark import GrowthConfig
 from nextscale.config.model import TransformerConfig
 from nextscale.models.transformer import Piece, Transformer

@@ -44,7 +44,7 @@ class GrowthConfig:
         for side in (*self.sides, *self.measured_sides):
             if not 1 <= side <= LARGEST_SIDE or side & (side - 1):
                 raise UsageError(
-                    f"side {shown(side)} is no power of two up to {LARGEST_SIDE}; scales double up to it"
+                    f"side {shown(side)} is no power of two up to {LARGEST_SIDE}; scales double"
                 )
         for name, sides in (("sides", self.sides), ("measured_sides", self.measured_sides)):
             if len(set(sides)) < 2:

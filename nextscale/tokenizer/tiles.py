@@ -32,7 +32,7 @@ def check_tile(tile: int) -> None:
     """Raises UsageError if a tile is too small to share anything; 0 means none."""
     if tile != 0 and not LEAST <= tile <= LARGEST_SIDE:
         raise UsageError(
-            f"tile is {shown(tile)}; it must be from {LEAST} to {LARGEST_SIDE} positions, or 0 for none"
+            f"tile is {shown(tile)}; it must be from {LEAST} to {LARGEST_SIDE} positions, or 0"
         )
 
 
