@@ -142,6 +142,8 @@ def check_sections(table: Mapping[str, Any], names: Sequence[str], above: str = 
         names: of all options, with dots.
         above: name of the table, which ends in a dot.
     """
+    if "config" in table and not above:
+        raise UsageError("config stands in a file of options; give --config twice on the line")
     for key, value in table.items():
         section = f"{above}{key}."
         if any(name.startswith(section) for name in names):
