@@ -189,5 +189,5 @@ def test_runs_on_different_tokens_are_refused(other, tmp_path) -> None:
 @pytest.mark.parametrize("text", ["12\n", "\xff\xfe", ""])
 def test_a_log_that_is_none_is_named(text: str, tmp_path) -> None:
     (write_run(tmp_path / "d1", 1) / "log.jsonl").write_bytes(text.encode("latin-1"))
-    with pytest.raises(UsageError, match="line 1, is 12|no text in UTF-8|it is unfinished"):
+    with pytest.raises(UsageError, match=r"line 1, is 12|no text in UTF-8|it is unfinished"):
         read_curve(tmp_path / "d1")
