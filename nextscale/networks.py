@@ -15,12 +15,13 @@ from torch import Tensor
 from nextscale.acceleration import compile_networks, quantize_linear
 from nextscale.config.model import ModelConfig
 from nextscale.devices import usable_device
-from nextscale.errors import UsageError, unknown
+from nextscale.errors import UsageError, shown, unknown
 from nextscale.models.build import Model
 from nextscale.pixels import crop_to, is_grey, recoloured, to_tensor, upright
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+LONGEST_NUMBER = 18  # digits of a label
 Label = int | str | None
 Pictures = Image.Image | Sequence[Image.Image]
 
@@ -95,6 +96,8 @@ class Networks:
             if label is None:
                 numbers.append(classes)
             elif isinstance(label, str) and label.lstrip("-").isdigit():
+                if len(label) > LONGEST_NUMBER:
+                    raise UsageError(f"label {shown(label)} is out of range")
                 numbers.append(int(label))
             elif isinstance(label, str):
                 lowered = [name.lower() for name in names]

@@ -9,11 +9,13 @@ from jsonargparse import Namespace
 from nextscale.cli.inference import (
     add_device_argument,
     add_model_arguments,
-    check_at_least,
+    check_between,
     load_model,
 )
 from nextscale.cli.options import Parser, tell
 from nextscale.errors import UsageError
+
+MOST_WAITING = 10**6  # jobs
 
 
 def add_arguments(parser: Parser) -> None:
@@ -33,7 +35,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Serves the page until it is interrupted."""
-    check_at_least(1, queue=options.queue)
+    check_between(1, MOST_WAITING, queue=options.queue)
     port = usable_port(options.host, options.port)
     with TemporaryDirectory(prefix="nextscale-app-") as folder:
         from nextscale.app.environment import own_environment
@@ -66,7 +68,7 @@ def usable_port(host: str, port: int) -> int:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind((host, port))
             return found.getsockname()[1]
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
             f"{host} port {port} cannot be listened on ({reason}); give another --port or --host"

@@ -13,7 +13,7 @@ from nextscale.cli.inference import (
     add_running_arguments,
     add_sampling_arguments,
     add_seed_argument,
-    check_at_least,
+    check_between,
     check_seeds,
     given_sampling,
     label_numbers,
@@ -23,6 +23,8 @@ from nextscale.cli.inference import (
 )
 from nextscale.cli.options import Parser, tell
 from nextscale.cli.reconstruct import find_images, tell_changes, unique_names
+from nextscale.config.evaluation import MOST_IMAGES
+from nextscale.config.model import LARGEST_SIDE
 from nextscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def add_redraw_arguments(parser: Parser) -> None:
 
 def keeping(options: Namespace) -> dict[str, Any]:
     """The options of `add_keeping_arguments`."""
-    check_at_least(0, feather=options.feather)
+    check_between(0, LARGEST_SIDE, feather=options.feather)
     return {name: options[name] for name in ("rule", "recode", "feather")}
 
 
@@ -106,9 +108,10 @@ class Given:
 
 def read_given(options: Namespace) -> Given:
     """The pictures that are edited. Raises UsageError if a file is none, or an option wrong."""
-    from nextscale.editing.candidates import CANDIDATE_STEP
+    from nextscale.editing.candidates import CANDIDATE_STEP, MOST
 
-    check_at_least(1, batch=options.batch, candidates=options.candidates)
+    check_between(1, MOST_IMAGES, batch=options.batch)
+    check_between(1, MOST, candidates=options.candidates)
     paths = find_images(options.images)
     take_seed(options)
     check_seeds(options.seed, len(paths) - 1 + (options.candidates - 1) * CANDIDATE_STEP)

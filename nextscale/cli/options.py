@@ -68,6 +68,8 @@ class Parser(ArgumentParser):
             message = explain(str(error), self.option_names())
             end = "" if message.endswith("?") else ";"
             raise UsageError(f"{message}{end} `{self.prog} --help` shows the options") from None
+        except OverflowError as error:
+            raise UsageError(f"a number is too large ({error}); give a smaller one") from None
         except SystemExit as stop:
             raise Stop(int(stop.code or 0)) from None
         check_texts(options)
@@ -140,6 +142,8 @@ def check_sections(table: Mapping[str, Any], names: Sequence[str], above: str = 
         names: of all options, with dots.
         above: name of the table, which ends in a dot.
     """
+    if "config" in table and not above:
+        raise UsageError("config stands in a file of options; give --config twice on the line")
     for key, value in table.items():
         section = f"{above}{key}."
         if any(name.startswith(section) for name in names):

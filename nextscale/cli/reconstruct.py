@@ -12,11 +12,12 @@ from nextscale.cli.inference import (
     Output,
     add_model_arguments,
     add_running_arguments,
-    check_at_least,
+    check_between,
     load_model,
     progress,
 )
 from nextscale.cli.options import Parser, tell
+from nextscale.config.evaluation import MOST_IMAGES
 from nextscale.errors import UsageError, escaped
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Reconstructs pictures and writes them."""
-    check_at_least(1, batch=options.batch)
+    check_between(1, MOST_IMAGES, batch=options.batch)
     output = Output(options.out)
     paths = find_images(options.images)
     pipe = load_model(options.model, options.device)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nextscale.errors import UsageError
 from nextscale.files import read_json
+from nextscale.scaling_laws.records import check_records
 from nextscale.training.log import read_log
 
 LEAST = 3  # models, for a law and its residuals
@@ -174,8 +175,9 @@ def curve_of(folder: Path, config: dict[str, Any], entries: list[dict[str, Any]]
         raise UsageError("it diverged or failed")
     if start is None or not judged or judged[-1]["step"] < start["steps"]:
         raise UsageError("it is unfinished")
-    model, batch = config["model"], config["batch_size"]
     made = read_json(folder / "final/config.json")
+    check_records(config, start, judged, made)
+    model, batch = config["model"], config["batch_size"]
     images = np.array([entry["step"] * batch for entry in judged], float)
     modulated = 6 if model["adaln"] and not model["shared_adaln"] else 0
     per_block = 4 + round(2 * model["mlp_ratio"]) + modulated  # 18 w² as in the paper
