@@ -41,9 +41,11 @@ def run(options: Namespace) -> int:
         ignored = own_environment(Path(folder))
         if ignored:
             tell(f"{', '.join(ignored)} are ignored; the page has options of its own")
+        from nextscale.acceleration import share_memory
         from nextscale.app.page import build_page, serve
         from nextscale.app.studio import Studio
 
+        share_memory()
         pipe = load_model(options.model, options.device)
         page = build_page(Studio(pipe, options.model, Path(folder)), options.queue)
         address = serve(page, options.host, port, prevent_thread_lock=True)
@@ -57,6 +59,8 @@ def usable_port(host: str, port: int) -> int:
     """A port that can be listened on, a free one for 0. Raises UsageError if there is none."""
     import socket
 
+    if not host:
+        raise UsageError("--host is empty; give an address, such as 127.0.0.1")
     try:
         with socket.socket() as found:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

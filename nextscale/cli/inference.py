@@ -12,7 +12,7 @@ from jsonargparse import ActionYesNo, Namespace
 from nextscale.cli.options import Parser, add_config, tell
 from nextscale.config.model import SamplingConfig
 from nextscale.errors import UsageError
-from nextscale.files import replacing_file, to_json
+from nextscale.files import FULL, disk_full, replacing_file, to_json
 from nextscale.seeds import LARGEST_SEED, fresh_seed
 
 SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth", "mean_scales")
@@ -251,7 +251,8 @@ class Output:
             with replacing_file(place) as file:
                 write(file)
         except OSError as error:
-            raise UsageError(f"{place} cannot be written ({error.strerror or error})") from error
+            said = disk_full(error) if error.errno in FULL else f"{error.strerror or error}"
+            raise UsageError(f"{place} cannot be written: {said}") from error
 
     def picture(self, name: str, picture: "Image.Image") -> None:
         """Writes a PNG."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 from nextscale.cli.options import Stop, parser_for
 from nextscale.errors import UsageError, did_you_mean, escaped, to_install, unknown
+from nextscale.files import FULL, disk_full
 
 # Command: (file in this folder, what it does). Two words where a command has parts.
 COMMANDS = {
@@ -92,7 +93,8 @@ def line_of(error: Exception, words: list[str]) -> str | None:
         return None if package == "nextscale" else missing
     if isinstance(error, OSError) and error.errno is not None:
         # a full disk, a directory that may not be written to
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        said = disk_full(error) if error.errno in FULL else error.strerror
+        return f"{error.filename}: {said}" if error.filename else said
     return None
 
 

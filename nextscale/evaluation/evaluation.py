@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from nextscale.arrays import read_npz
 from nextscale.complexity import processor
 from nextscale.config.evaluation import EvaluationConfig
 from nextscale.errors import UsageError
@@ -27,7 +28,7 @@ from nextscale.evaluation.features import (
     read_statistics,
     write_statistics,
 )
-from nextscale.evaluation.images import FolderImages, ImageSet, is_array, open_raw, read_npz
+from nextscale.evaluation.images import FolderImages, ImageSet, is_array, open_raw
 from nextscale.evaluation.metrics import (
     SERVED_BY_STATISTICS,
     Features,

@@ -4,8 +4,6 @@ Their order is that of a hash of their pixels, so that names and order of files 
 """
 
 import hashlib
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nextscale.arrays import read_npz
 from nextscale.data import fashion_mnist
 from nextscale.data.augment import Augmentation
 from nextscale.data.listing import find_files
@@ -180,30 +179,6 @@ def open_raw(name: str, root: str = "") -> RawImages:
 def is_array(path: Path) -> bool:
     """Whether this is a file of numpy arrays."""
     return path.suffix == ".npz" and path.is_file()
-
-
-def read_npz(path: Path) -> dict[str, Callable[[], NDArray]]:
-    """The arrays of an `.npz` file by name, each read when it is called for.
-
-    Raises:
-        UsageError: here or in reading, if the file is broken or would run code.
-    """
-    try:
-        arrays = np.load(path, allow_pickle=False)
-        names = arrays.files
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise UsageError(f"{path} is truncated or no .npz file") from error
-
-    def reader(name: str) -> Callable[[], NDArray]:
-        def read() -> NDArray:
-            try:
-                return arrays[name]
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-                raise UsageError(f"{path}: {name} cannot be read ({error})") from error
-
-        return read
-
-    return {name: reader(name) for name in names}
 
 
 def digest(pixels: Pixels) -> bytes:
