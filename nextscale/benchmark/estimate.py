@@ -33,17 +33,21 @@ from nextscale.tokenizer.tokenizer import Tokenizer
 
 
 def estimate(
-    config: EstimateConfig, device: torch.device, advance: Callable[[int], None]
+    config: EstimateConfig,
+    device: torch.device,
+    advance: Callable[[int], None],
+    whole: ModelConfig | None = None,
 ) -> dict[str, Any]:
     """The report; its `rows` hold a task, batch and precision each.
 
     Args:
         advance: is told of every row, of `runs(config)` ones.
+        whole: the networks; those of the configuration's model unless given.
 
     Raises:
         UsageError: if the model has no transformer, or a next-token one, and a task needs it.
     """
-    whole = checkpoint.config_of(config.model)
+    whole = whole or checkpoint.config_of(config.model)
     rate = config.rate * 1e9 or measure_peak(device)
     held, rows = peak_memory(device), []
     for task in config.tasks:

@@ -1,11 +1,25 @@
 """`nextscale estimate`: parameters, arithmetic, memory and time, before anything is started."""
 
+from dataclasses import replace
+
 from jsonargparse import Namespace
 
 from nextscale.cli.inference import add_device_argument, progress
 from nextscale.cli.measuring import check_report, table, write_report
-from nextscale.cli.options import Parser, add_config, add_dataclass, from_options
-from nextscale.config.benchmark import EstimateConfig
+from nextscale.cli.options import (
+    Parser,
+    add_config,
+    add_dataclass,
+    from_options,
+    parser_for,
+    read_options,
+)
+from nextscale.config.benchmark import TASKS, EstimateConfig
+from nextscale.config.model import ModelConfig
+from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
+from nextscale.config.run import TokenizerTraining, VarTraining
+from nextscale.errors import UsageError
+from nextscale.scales import parse_scales
 
 
 def add_arguments(parser: Parser) -> None:
@@ -23,8 +37,9 @@ def run(options: Namespace) -> int:
     from nextscale.devices import usable_device
 
     device = usable_device(options.device)
+    config, whole = described(config)
     with progress("estimating", runs(config), "rows") as advance:
-        report = estimate(config, device, advance)
+        report = estimate(config, device, advance, whole)
     if config.json:
         write_report(report, config.json)
     rows = [
@@ -42,3 +57,68 @@ def run(options: Namespace) -> int:
     print(table(rows))
     print(f"\nseconds at {report['rate_gflops']:.4g} GFLOP/s")
     return 0
+
+
+def described(config: EstimateConfig) -> tuple[EstimateConfig, ModelConfig]:
+    """What is estimated, and of which networks.
+
+    Raises:
+        UsageError: if two ways to name the networks are given, or a recipe is another command's.
+    """
+    from nextscale import checkpoint
+
+    presets = [name for name in (config.tokenizer_preset, config.transformer_preset) if name]
+    if config.training and presets:
+        raise UsageError("both --training and a preset are given; give one of them")
+    if config.training:
+        return of_training(config)
+    if not presets:
+        return config, checkpoint.config_of(config.model)
+    if config.tokenizer_preset:
+        tokenizer = TOKENIZERS[config.tokenizer_preset]
+    else:
+        tokenizer = checkpoint.config_of(config.model).tokenizer
+    model = TRANSFORMERS[config.transformer_preset] if config.transformer_preset else None
+    tasks = ("tokenizer",) if model is None and config.tasks == TASKS else config.tasks
+    name = " and ".join(presets)
+    return replace(config, model=name, tasks=tasks), ModelConfig(tokenizer, model)
+
+
+def of_training(config: EstimateConfig) -> tuple[EstimateConfig, ModelConfig]:
+    """What a training's options say: its network, task and micro-batch.
+
+    Where they name no tokenizer for a transformer, it is that of the model given.
+    """
+    from nextscale.cli import train_tokenizer, train_var
+
+    file, values = config.training, read_options(config.training)
+    first = isinstance(values.get("tokenizer"), dict) or values.get("preset") in TOKENIZERS
+    module, kind = (train_tokenizer, TokenizerTraining) if first else (train_var, VarTraining)
+    parser = parser_for(f"nextscale train {'tokenizer' if first else 'var'}", "")
+    module.add_arguments(parser)
+    run = from_options(kind, parser.parse(["--config", file]))
+    whole = networks_of(run, config.model)
+    if isinstance(run, VarTraining):
+        config = replace(config, activation_checkpointing=run.activation_checkpointing)
+    tasks, batch = ("tokenizer" if first else "transformer",), run.batch_size // run.accumulation
+    return replace(config, model=file, tasks=tasks, batch=(batch,)), whole
+
+
+def networks_of(run: TokenizerTraining | VarTraining, given: str) -> ModelConfig:
+    """The networks that a training would have.
+
+    Args:
+        given: model whose tokenizer serves a transformer, where the training names none.
+    """
+    from nextscale.checkpoint import config_of
+
+    start = config_of(run.init) if run.init else None
+    model = None
+    if isinstance(run, TokenizerTraining):
+        tokenizer = start.tokenizer if start else run.tokenizer
+    else:
+        tokenizer = config_of(run.tokenizer or run.init or given).tokenizer
+        model = start.model if start else run.model
+    if run.scales:
+        tokenizer = replace(tokenizer, scales=parse_scales(run.scales))
+    return ModelConfig(tokenizer, model)

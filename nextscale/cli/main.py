@@ -23,6 +23,7 @@ COMMANDS = {
     "edit vary": ("edit_vary", "keep coarse scales of pictures and draw fine ones anew"),
     "edit interpolate": ("edit_interpolate", "make pictures from one to another"),
     "app": ("app", "serve a page to draw, edit and look inside"),
+    "data check": ("data_check", "look at a folder of images and say what to train it with"),
     "train tokenizer": ("train_tokenizer", "train a tokenizer, the first stage"),
     "train var": ("train_var", "train a transformer, the second stage"),
     "train ar": ("train_ar", "train the next-token baseline on a tokenizer of one scale"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from nextscale.config.model import LARGEST_WIDTH, TransformerConfig
+from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError, check_range, did_you_mean, shown
 from nextscale.scales import LARGEST_SIDE
 
@@ -156,6 +157,12 @@ class EstimateConfig:
 
     Attributes:
         model: whose shape is meant, as `nextscale sample` takes it; its weights are not needed.
+        tokenizer_preset: shape of a tokenizer instead of the model's, as `train tokenizer --preset`
+            takes it.
+        transformer_preset: shape of a transformer instead of the model's, as `train var --preset`
+            takes it; with a tokenizer's preset alone, only the tokenizer is estimated.
+        training: YAML file of options, as `train tokenizer --config` or `train var --config` takes
+            it: network, task and batch are those of that training.
         tasks: sample, and the stages that may be trained: tokenizer and transformer.
         precision: float32; bfloat16, in training of the arithmetic alone.
         batch: images at once.
@@ -166,6 +173,9 @@ class EstimateConfig:
     """
 
     model: str = "fashion-mnist"
+    tokenizer_preset: str = ""
+    transformer_preset: str = ""
+    training: str = ""
     tasks: tuple[str, ...] = TASKS
     precision: tuple[str, ...] = PRECISIONS
     batch: tuple[int, ...] = (1, 8)
@@ -174,6 +184,9 @@ class EstimateConfig:
     json: str = ""
 
     def __post_init__(self) -> None:
+        for name, known in (("tokenizer_preset", TOKENIZERS), ("transformer_preset", TRANSFORMERS)):
+            if getattr(self, name):
+                check_choices(name, (getattr(self, name),), tuple(known))
         check_range(self, "rate", 0, FASTEST)
         check_range(self, "activation_checkpointing", 0, 1)
         check_batch(self.batch)

@@ -1,14 +1,19 @@
 """`nextscale benchmark`: tables, reports, refusals."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from nextscale.benchmark import sampling, training
+from nextscale.checkpoint import config_of
+from nextscale.cli.estimate import described
 from nextscale.cli.main import main
-from nextscale.config.benchmark import SampleConfig
+from nextscale.config.benchmark import EstimateConfig, SampleConfig
+from nextscale.config.model import ModelConfig
+from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 
 
 def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,3 +88,35 @@ def test_bad_input(refused, saved: str, tmp_path: Path) -> None:
     assert "is a directory" in refused("benchmark", "growth", "--json", tmp_path)
     assert "no power of two" in refused("benchmark", "growth", "--sides", "3", "4")
     assert "known: benchmark sample, benchmark train, benchmark" in refused("benchmark", "x")
+
+
+def test_estimate_of_presets_and_recipes(saved: str, tmp_path: Path) -> None:
+    config, whole = described(EstimateConfig(tokenizer_preset="small-64"))
+    assert (config.tasks, whole) == (("tokenizer",), ModelConfig(TOKENIZERS["small-64"]))
+    both = EstimateConfig(tokenizer_preset="small-64", transformer_preset="d4")
+    config, whole = described(both)
+    assert config.tasks == both.tasks
+    assert whole == ModelConfig(TOKENIZERS["small-64"], TRANSFORMERS["d4"])
+    _, whole = described(EstimateConfig(model=saved, transformer_preset="d4"))
+    assert whole.tokenizer == config_of(saved).tokenizer
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("preset: small-64\ntokenizer: {codes: 512}\nbatch_size: 8\naccumulation: 2")
+    config, whole = described(EstimateConfig(training=str(recipe)))
+    assert (config.tasks, config.batch) == (("tokenizer",), (4,))
+    assert whole == ModelConfig(replace(TOKENIZERS["small-64"], codes=512))
+    recipe.write_text("model: {depth: 3}\nactivation_checkpointing: 0.5\nscales: ['1', '4']\n")
+    config, whole = described(EstimateConfig(training=str(recipe), model=saved))
+    assert (config.tasks, config.activation_checkpointing) == (("transformer",), 0.5)
+    assert whole.model is not None
+    assert (whole.model.depth, whole.tokenizer.scales) == (3, ((1, 1), (4, 4)))
+    recipe.write_text(f"init: {saved}\n")
+    _, whole = described(EstimateConfig(training=str(recipe)))
+    assert (whole.tokenizer, whole.model) == (config_of(saved).tokenizer, config_of(saved).model)
+
+
+def test_estimates_that_name_no_network(refused, tmp_path: Path) -> None:
+    assert "tokenizer_preset are ['x']" in refused("estimate", "--tokenizer-preset", "x")
+    words = ["--training", tmp_path / "none.yaml"]
+    assert "none.yaml" in refused("estimate", *words)
+    assert "give one of them" in refused("estimate", *words, "--transformer-preset", "d4")
