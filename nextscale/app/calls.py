@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cached_property
 from reprlib import Repr
 from typing import Any
 from urllib.parse import parse_qs
@@ -121,12 +122,17 @@ class Calls:
             for each, parameter in parameters.items()
         ]
 
+    @cached_property
+    def functions(self) -> dict[str, Any]:
+        """Those of the API, by their names."""
+        return dict(self.page.get_api_info()["named_endpoints"])
+
     def parameters(self, name: str) -> list[dict[str, Any]]:
         """Of a function of the API. Raises LookupError if there is none of this name."""
-        known: dict[str, Any] = dict(self.page.get_api_info()["named_endpoints"])
-        if f"/{name}" not in known:
-            raise LookupError(f"there is no function {shown(name)}; {', '.join(known)} exist")
-        return known[f"/{name}"]["parameters"]
+        if f"/{name}" not in self.functions:
+            known = ", ".join(self.functions)
+            raise LookupError(f"there is no function {shown(name)}; {known} exist")
+        return self.functions[f"/{name}"]["parameters"]
 
     def about_session(self, call: dict[str, Any]) -> dict[str, Any]:
         """The end of a job."""

@@ -89,7 +89,7 @@ class Guard:
                 f"host {given[:SHOWN]!r} is refused; this page answers as "
                 f"{', '.join(sorted(self.hosts))} (`--host` changes that)",
             )
-        if origin is not None and urlsplit_or_none(origin) != given.lower():
+        if origin is not None and place_of(origin) != given.lower():
             raise Refused(403, f"requests of {origin[:SHOWN]!r} are refused; open the page itself")
 
     def own(self, scope: Scope) -> Scope:
@@ -123,7 +123,7 @@ class Guard:
             return scope, limited(receive, limits[0])
         body = await whole_body(receive, limits[0])
         path, body = self.rewritten(method, path, query, body)
-        headers = [pair for pair in scope["headers"] if pair[0] not in (b"content-length",)]
+        headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
         headers.append((b"content-length", str(len(body)).encode()))
         scope = {**scope, "path": path, "raw_path": path.encode(), "headers": headers}
         return scope, replay(body, receive)
@@ -162,7 +162,7 @@ def name_of(host: str) -> str:
         return ""
 
 
-def urlsplit_or_none(origin: str) -> str | None:
+def place_of(origin: str) -> str | None:
     """Host and port of an `Origin` header; None if there is none in it."""
     try:
         return urlsplit(origin).netloc.lower() or None
