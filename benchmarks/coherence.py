@@ -97,7 +97,7 @@ def lines(report: dict[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "from real images": ", ".join(sides[: row["given_scales"]]) or "nothing",
-            "FID": f"{row['fid']:.3f}",
+            f"FID ({MODEL} classifier)": f"{row['fid']:.3f}",
             "precision": f"{row['precision']:.2f}",
             "recall": f"{row['recall']:.2f}",
             "class accuracy": f"{row['class_accuracy']:.1%}",

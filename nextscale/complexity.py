@@ -19,6 +19,7 @@ from nextscale.tokenizer.tokenizer import Tokenizer
 TRAINED = 4  # copies of the weights in training: themselves, gradients, two moments
 # Products whose better rate is called the peak: (m, k, n).
 PEAK_PRODUCTS = ((2048, 2048, 2048), (512, 1024, 4096))
+LARGE_PRODUCT = (8192, 8192, 8192)  # of an accelerator, which the others leave mostly waiting
 
 
 def parameters(module: nn.Module) -> int:
@@ -119,11 +120,13 @@ def measure_peak(
     device: torch.device,
     repeats: int = 5,
     products: Sequence[tuple[int, int, int]] = PEAK_PRODUCTS,
+    dtype: torch.dtype = torch.float32,
 ) -> float:
-    """FLOP/s of the best fp32 matrix product on this device, right now."""
+    """FLOP/s of the best matrix product on this device, right now."""
     best = 0.0
+    products = products if device.type == "cpu" else (*products, LARGE_PRODUCT)
     for m, k, n in products:
-        a, b = torch.randn(m, k, device=device), torch.randn(k, n, device=device)
+        a, b = (torch.randn(shape, device=device).to(dtype) for shape in ((m, k), (k, n)))
         for i in range(repeats + 1):
             start = time.perf_counter()
             product = a @ b

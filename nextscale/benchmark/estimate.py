@@ -1,35 +1,38 @@
 """What a task will take, before it is started: it runs on tensors that have shapes and no numbers.
 
-torch's fake tensors and memory tracker follow every allocation of a step. On a CPU, what Python and
-its libraries hold is added, as this process does; scratch memory within operators is not in it.
+torch's fake tensors stand for the network's and a ledger follows their storages through one pass,
+which serves batches of any size. On a CPU, what Python and its libraries hold is added, as this
+process does; scratch memory within operators is not in it.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nextscale import checkpoint
 from nextscale.benchmark.training import Kind, TrainingStep, inputs, objective
-from nextscale.complexity import count_flops, drawing_flops, measure_peak, parameters, peak_memory
+from nextscale.complexity import (
+    PEAK_PRODUCTS,
+    count_flops,
+    drawing_flops,
+    measure_peak,
+    parameters,
+    peak_memory,
+)
 from nextscale.config.benchmark import EstimateConfig
 from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 from nextscale.models.build import build_model
 from nextscale.models.var import VAR
-from nextscale.sampling import (
-    State,
-    keep_top_k,
-    keep_top_p,
-    last_state,
-    scale_by_scale,
-    strengths_of,
-)
+from nextscale.sampling import keep_top_k, keep_top_p, last_state, scale_by_scale, strengths_of
 from nextscale.tokenizer.tokenizer import Tokenizer
+
+IMAGES = 9973  # of the one pass; a prime, so that what it divides grows with the batch
 
 
 def estimate(
@@ -48,17 +51,17 @@ def estimate(
         UsageError: if the model has no transformer, or a next-token one, and a task needs it.
     """
     whole = whole or checkpoint.config_of(config.model)
-    rate = config.rate * 1e9 or measure_peak(device)
+    rate = config.rate * 1e9 or measure_peak(device, repeats=2, products=PEAK_PRODUCTS[1:])
     held, rows = peak_memory(device), []
     for task in config.tasks:
         for precision in config.precision:
+            if task == "sample":
+                needs = sampling_needs(whole, precision)
+            else:
+                recompute = config.activation_checkpointing if task == "transformer" else 0.0
+                needs = training_needs(whole, Kind(task, precision, recompute))
             for batch in config.batch:
-                if task == "sample":
-                    found = sampling_needs(whole, precision, batch)
-                else:
-                    recompute = config.activation_checkpointing if task == "transformer" else 0.0
-                    found = training_needs(whole, Kind(task, precision, recompute), batch)
-                row = {"task": task, "precision": precision, "batch": batch, **found}
+                row = {"task": task, "precision": precision, "batch": batch, **needs(batch)}
                 row["memory_bytes"] = held + row["tensor_bytes"]
                 row["seconds_per_image"] = row["flops_per_image"] / rate
                 rows.append(row)
@@ -71,29 +74,37 @@ def runs(config: EstimateConfig) -> int:
     return len(config.tasks) * len(config.precision) * len(config.batch)
 
 
-def training_needs(whole: ModelConfig, kind: Kind, batch: int) -> dict[str, Any]:
-    """Parameters, arithmetic and memory of training a stage, weights and optimizer included."""
+Needs = Callable[[int], dict[str, Any]]  # of a batch: parameters, FLOPs an image, bytes of tensors
+
+
+def training_needs(whole: ModelConfig, kind: Kind) -> Needs:
+    """What training a stage takes, weights and AdamW's two running means included."""
     with torch.device("meta"):
-        network = objective(whole, kind).train().requires_grad_(True)  # the tracker hooks all
+        network = objective(whole, kind).train()
     mode = FakeTensorMode()
     give_weights(network, torch.float32, mode)
     with mode:
-        step = TrainingStep(network, inputs(whole, kind, batch), kind)
-        flops = count_flops(lambda: step.loss().backward())
-        step.optimizer.zero_grad(set_to_none=True)
-        with tracked(network, step.optimizer) as peak:
-            step.run()
-            peak.reset_mod_stats()
-            step.run()  # with the optimizer's state
-    return {
+        step = TrainingStep(network, inputs(whole, kind, IMAGES), kind)
+        flops = 0
+        if kind.recompute:  # the counter would keep alive what is computed again
+            flops = count_flops(lambda: step.loss().backward())
+            step.optimizer.zero_grad(set_to_none=True)
+        with Ledger(network, *step.given) as ledger:
+            if kind.recompute:
+                step.loss().backward()
+            else:
+                flops = count_flops(lambda: step.loss().backward())
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    means = 2 * sum(weight.numel() * weight.element_size() for weight in trained)
+    return lambda batch: {
         "parameters": parameters(network),
-        "flops_per_image": flops / batch,
-        "tensor_bytes": total(peak),
+        "flops_per_image": flops / IMAGES,
+        "tensor_bytes": means + ledger.peak(batch),
     }
 
 
-def sampling_needs(whole: ModelConfig, precision: str, batch: int) -> dict[str, Any]:
-    """Parameters, arithmetic and memory of drawing, weights included."""
+def sampling_needs(whole: ModelConfig, precision: str) -> Needs:
+    """What sampling takes, weights included."""
     if whole.model is None:
         raise UsageError("this is a tokenizer alone; it cannot draw")
     with torch.device("meta"):
@@ -105,11 +116,11 @@ def sampling_needs(whole: ModelConfig, precision: str, batch: int) -> dict[str, 
     strengths = strengths_of(model, options.cfg, options.guidance)
     mode, both = FakeTensorMode(), nn.ModuleList([tokenizer, model])
     give_weights(both, getattr(torch, precision), mode)
-    with mode, torch.inference_mode(), tracked(both) as peak:
+    with mode, torch.inference_mode(), Ledger(both) as ledger:
         states = scale_by_scale(
             model,
             tokenizer,
-            torch.zeros(batch, dtype=torch.long),
+            torch.zeros(IMAGES, dtype=torch.long),
             strengths,
             lambda logits: keep_top_p(keep_top_k(logits, options.top_k), options.top_p),
             smooth=False,
@@ -117,23 +128,77 @@ def sampling_needs(whole: ModelConfig, precision: str, batch: int) -> dict[str, 
             generators=None,
             constrain=None,
         )
-        maps = last_state(forgetting(peak, states)).accumulated
-        images = []
-        for part in tokenizer.portions(maps):
-            peak.reset_mod_stats()
-            images.append(tokenizer.decode_accumulated(part))
-    return {
+        maps = last_state(states).accumulated
+        portion = len(tokenizer.portions(maps)[0])
+        size = (whole.tokenizer.image_channels, *whole.tokenizer.image_size)
+        finished = torch.empty(IMAGES, *size, dtype=maps.dtype)
+        ledger.decoding = True
+        tokenizer.decoder(tokenizer.from_latent(maps))
+    del finished
+    return lambda batch: {
         "parameters": parameters(both),
         "flops_per_image": float(drawing_flops(whole, guided=any(strengths))),
-        "tensor_bytes": total(peak),
+        "tensor_bytes": ledger.peak(batch, portion),
     }
 
 
-def forgetting(tracker: MemTracker, states: Iterator[State]) -> Iterator[State]:
-    """The states; before the next one, the tracker forgets which modules have been called."""
-    for state in states:
-        tracker.reset_mod_stats()
-        yield state
+class Ledger(TorchDispatchMode):
+    """Follows which storages live while a batch of `IMAGES` is computed.
+
+    Args:
+        network: whose weights are there before.
+        given: what else is.
+
+    Attributes:
+        decoding: whether what is made belongs to the images that are decoded at once.
+    """
+
+    def __init__(self, network: nn.Module, *given: Any) -> None:
+        super().__init__()
+        self.decoding = False
+        # Bytes that do not grow, bytes an image of the batch, bytes an image decoded at once.
+        self.held = [0, 0, 0]
+        self.moments: set[tuple[int, ...]] = set()
+        self.living: dict[int, weakref.ref[Any]] = {}
+        for tensor in (*network.parameters(), *network.buffers(), *given):
+            if isinstance(tensor, Tensor):
+                self.follow(tensor)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, list | tuple) else (made,):
+            if isinstance(tensor, Tensor):
+                self.follow(tensor)
+        return made
+
+    def follow(self, tensor: Tensor) -> None:
+        """Counts a tensor's storage, unless it is counted already, for as long as it lives."""
+        storage = tensor.untyped_storage()
+        key, size = id(storage), storage.nbytes()
+        if key in self.living:
+            return
+        kind = (2 if self.decoding else 1) if size % IMAGES == 0 else 0
+        size = size // IMAGES if kind else size
+        self.held[kind] += size
+        self.moments.add(tuple(self.held))
+
+        def forget(_: object) -> None:
+            self.held[kind] -= size
+            del self.living[key]
+
+        self.living[key] = weakref.ref(storage, forget)
+
+    def peak(self, batch: int, portion: int = 0) -> int:
+        """Most bytes at a time.
+
+        Args:
+            batch: images.
+            portion: of them, decoded at once.
+        """
+        together = min(batch, portion)
+        return max(fixed + batch * b + together * d for fixed, b, d in self.moments)
 
 
 def give_weights(network: nn.Module, dtype: torch.dtype, mode: FakeTensorMode) -> None:
@@ -146,17 +211,3 @@ def give_weights(network: nn.Module, dtype: torch.dtype, mode: FakeTensorMode) -
         with mode:
             state = {name: torch.empty(shape, dtype=kind) for name, (shape, kind) in types.items()}
     network.load_state_dict(state, assign=True)
-
-
-@contextmanager
-def tracked(*owners: Any) -> Iterator[MemTracker]:
-    """Follows memory from what the owners (networks, an optimizer) hold already."""
-    tracker = MemTracker()
-    tracker.track_external(*owners)
-    with tracker:
-        yield tracker
-
-
-def total(tracker: MemTracker) -> int:
-    """Bytes at the peak."""
-    return sum(parts["Total"] for parts in tracker.get_tracker_snapshot("peak").values())

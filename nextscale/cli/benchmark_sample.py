@@ -28,7 +28,7 @@ def run(options: Namespace) -> int:
                 "transformer": f"{row['transformer_seconds']:.4g}",
                 "decoder": f"{row['decoder_seconds']:.4g}",
                 "spread": f"{row['spread']:.0%}",
-                "share of peak": f"{row['share_of_peak']:.0%}",
+                "share of fp32 peak": f"{row['share_of_peak']:.0%}",
                 "tokens as exact": (
                     f"{row['token_agreement']:.2%}" if "token_agreement" in row else ""
                 ),

@@ -28,7 +28,7 @@ def run(options: Namespace) -> int:
                 "images/s": f"{row['images_per_second']:.4g}",
                 "seconds a step": f"{row['seconds_per_step']:.4g}",
                 "spread": f"{row['spread']:.0%}",
-                "share of peak": f"{row['share_of_peak']:.0%}",
+                "share of fp32 peak": f"{row['share_of_peak']:.0%}",
                 "peak, GiB": f"{row['peak_memory_bytes'] / 2**30:.2f}" if config.memory else "",
             }
             for row in report["rows"]

@@ -52,6 +52,11 @@ NAMES = {  # of figures, in the order and the words of the paper's tables
     "steps": "steps",
     "seconds_per_image": "seconds an image",
 }
+# Figures on the scale of the extractor, with which they are labelled.
+BY_EXTRACTOR = (
+    *("fid", "rfid", "inception_score", "precision", "recall", "kid"),
+    *("floor_fid", "tokenizer_rfid"),
+)
 
 
 def add_arguments(parser: Parser) -> None:
@@ -151,7 +156,12 @@ def conclude(report: dict[str, Any], places: list[str]) -> None:
     if report.get("note"):
         tell(report["note"])
     figures = report["figures"]
-    shown = {name: figures[key] for key, name in NAMES.items() if key in figures}
+    seen_by = report["extractor_name"]
+    shown = {
+        f"{name} ({seen_by})" if key in BY_EXTRACTOR else name: figures[key]
+        for key, name in NAMES.items()
+        if key in figures
+    }
     width = max(map(len, shown))
     for name, value in shown.items():
         print(f"{name:<{width}}  {f'{value:,}' if isinstance(value, int) else f'{value:.5g}'}")

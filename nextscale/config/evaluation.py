@@ -35,7 +35,7 @@ class EvaluationConfig:
             lpips where its weights can be had, and else none.
         bounds: also the FID of as many real training images as are judged, and that of the
             tokenizer's reconstructions of the reference, which no drawing can be expected to pass;
-            where the reference is a named data set.
+            where the reference is a named data set, or a folder with `train` and `val`.
         out: directory of what is drawn; an evaluation that was stopped goes on there. Any number of
             processes draws the same images, on a CPU if each has as many threads
             (OMP_NUM_THREADS).

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +15,7 @@ from accelerate import PartialState
 from nextscale.arrays import read_npz
 from nextscale.complexity import processor
 from nextscale.config.evaluation import EvaluationConfig
+from nextscale.data.layout import TEST, TRAIN, VALIDATION, entries_of, split_of
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
 from nextscale.evaluation.drawing import reconstruct
@@ -38,7 +39,7 @@ from nextscale.evaluation.metrics import (
     frechet_distance,
 )
 from nextscale.pipeline import Pipeline
-from nextscale.scales import describe
+from nextscale.scales import Scale, describe
 from nextscale.weights import HASH_SHOWN, hash_weights, identify
 
 Report = dict[str, Any]
@@ -49,6 +50,25 @@ TRAINING_SPLIT = {
     "fashion-mnist": "fashion-mnist:train",
     "fashion-mnist:test": "fashion-mnist:train",
 }
+
+
+def splits_of(reference: str) -> tuple[str, str]:
+    """The reference that is meant, and its training images; empty where they are not known.
+
+    Of a folder with `train/` and `val/` (or `test/`) the reference is `val/`. A folder of that name
+    beside `train/` is the reference itself.
+    """
+    path = Path(reference)
+    if reference in TRAINING_SPLIT or not reference or not path.is_dir():
+        return reference, TRAINING_SPLIT.get(reference, "")
+    is_split = split_of(path.absolute().name) in (VALIDATION, TEST)
+    root = path.absolute().parent if is_split else path
+    below = {split_of(name): name for name in reversed(entries_of(root)[0])}
+    held_out = below.get(VALIDATION) or below.get(TEST)
+    if TRAIN not in below or held_out is None:
+        return reference, ""
+    training = str((path.parent if is_split else path) / below[TRAIN])
+    return reference if is_split else str(path / held_out), training
 
 
 class Evaluation:
@@ -67,10 +87,14 @@ class Evaluation:
     def __init__(
         self, config: EvaluationConfig, extractor: Extractor, state: PartialState, show: Show
     ) -> None:
-        self.config, self.extractor, self.state, self.show = config, extractor, state, show
+        held_out, self.training = splits_of(config.reference)
+        self.notes: list[str] = []
+        if held_out != config.reference:
+            self.notes.append(f"the reference is {held_out}")
+        self.config = config = replace(config, reference=held_out)
+        self.extractor, self.state, self.show = extractor, state, show
         self.metrics = config.metrics  # without those that the reference cannot serve
         self.statistics: Statistics | None = None  # of more real images than the reference has
-        self.notes: list[str] = []
         self.reference = self.open_reference()
 
     def open_reference(self) -> Reference:
@@ -97,12 +121,17 @@ class Evaluation:
         self.notes += [f"{told}; they are left out"] if needy else []
         return stored
 
-    def open_images(self, name: str, limit: int = 0, channels: int = 0) -> ImageSet:
+    def open_images(
+        self, name: str, limit: int = 0, channels: int = 0, size: Scale | None = None
+    ) -> ImageSet:
         """Finished images, with as many channels as the extractor takes unless told otherwise."""
-        size = (self.config.size, self.config.size) if self.config.size else None
+        if size is None and self.config.size:
+            size = (self.config.size, self.config.size)
         raw = open_raw(name, self.config.root)
         if isinstance(raw, FolderImages) and raw.empty:
             self.note(f"no images in {', '.join(raw.empty)}")
+        if isinstance(raw, FolderImages) and limit:
+            raw.thin_to(limit)
         return ImageSet(raw, name, channels or self.extractor.channels, size, limit)
 
     def note(self, line: str) -> None:
@@ -149,15 +178,22 @@ class Evaluation:
     def bounds(
         self, count: int, tokenizer: Pipeline | None, reference: Features | Statistics
     ) -> dict[str, Any]:
-        """FID of so many real training images as are judged, and of reconstructions.
+        """FID of as many real training images as are judged, and of reconstructions.
 
-        Fewer images have a larger FID, whatever drew them.
+        Fewer images have a larger FID, whatever drew them. Of a folder the training images are
+        taken at even distances, so that each class has its share.
         """
-        config, found = self.config, {}
-        wanted = config.bounds and "fid" in self.metrics and config.reference in TRAINING_SPLIT
+        found: dict[str, Any] = {}
+        wanted = self.config.bounds and "fid" in self.metrics and self.training
         if not wanted or not isinstance(self.reference, ImageSet):
             return found
-        training = self.open_images(TRAINING_SPLIT[config.reference], count)
+        training = self.open_images(self.training, count, size=self.reference.size)
+        if len(training) < count:
+            self.notes.append(
+                f"{self.training} has {len(training):,} images, fewer than are judged; the FID of "
+                "real training images is larger by that"
+            )
+        check_counts(len(training), "training images", ("fid",), self.config.kid_subset)
         features = self.features(training, "training images")
         found["floor_fid"] = compare(features, reference, ("fid",))["fid"]
         if tokenizer is not None and self.reference.size == tokenizer.tokenizer.config.image_size:
@@ -209,6 +245,7 @@ class Evaluation:
             **shaped,
             "reference": {"name": config.reference, "identity": identity, "size": config.size},
             "extractor": self.extractor.identity,
+            "extractor_name": self.extractor.title,
             "note": "; ".join(self.notes),
             "kid_subset": config.kid_subset,
             "processes": self.state.num_processes,

@@ -4,7 +4,7 @@ The published Inception of torch-fidelity by default; the project's classifiers;
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.error import URLError
 
 import torch
@@ -31,6 +31,8 @@ class Extractor:
         labels: names of the classes that its logits tell apart; empty if they have none here.
         extract: pixels uint8 (B, channels, H, W) to features (B, F) and logits (B, classes),
             float32 on the CPU.
+        title: what figures are labelled with, such as `Inception`; figures of two extractors are
+            on different scales.
     """
 
     identity: str
@@ -38,6 +40,7 @@ class Extractor:
     size: Scale | None
     labels: tuple[str, ...]
     extract: Extract
+    title: str = ""
 
 
 _BUILDERS: dict[str, Callable[[torch.device], Extractor]] = {}
@@ -69,7 +72,8 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> Extractor:
         UsageError: if there is none, or its weights cannot be had.
     """
     if name in _BUILDERS:
-        return _BUILDERS[name](torch.device(device))
+        built = _BUILDERS[name](torch.device(device))
+        return built if built.title else replace(built, title=name)
     if name == "inception":
         return inception(torch.device(device))
     if is_classifier(name):
@@ -91,7 +95,8 @@ def of_classifier(name: str, device: torch.device) -> Extractor:
 
     of = network.config
     identity = identify("classifier", network)
-    return Extractor(identity, of.image_channels, of.image_size, of.labels, extract)
+    title = f"{name} classifier" if name in classifier_names() else f"classifier {name}"
+    return Extractor(identity, of.image_channels, of.image_size, of.labels, extract, title)
 
 
 def inception(device: torch.device) -> Extractor:
@@ -127,4 +132,4 @@ def inception(device: torch.device) -> Extractor:
         features, logits = network(pixels.to(device))
         return features.cpu(), logits.cpu()
 
-    return Extractor(identify("inception", network), 3, None, (), extract)
+    return Extractor(identify("inception", network), 3, None, (), extract, "Inception")

@@ -111,6 +111,11 @@ class FolderImages:
         names = sorted((path for path, _, _ in found.files), key=lambda path: path.split("/"))
         self.paths = [folder / name for name in names]
 
+    def thin_to(self, count: int) -> None:
+        """Keeps at most so many images, at even distances in the order of folders and names."""
+        if count < len(self.paths):
+            self.paths = [self.paths[i * len(self.paths) // count] for i in range(count)]
+
     def __len__(self) -> int:
         return len(self.paths)
 

@@ -52,6 +52,7 @@ def judge_model(
         raise UsageError("--keep needs a classifier; give --classifier")
     judge = load_judge(classifier, pipe) if config.keep < 1 else None
     reference = run.seen_reference()  # whatever is wrong with it is told before hours of drawing
+    bounds = run.bounds(config.count, pipe, reference)
     labels = [i % max(1, classes) for i in range(config.count)]
     drawing = Drawing(drawer(pipe, sampling), labels, config.seed, config.keep, judge)
     settings = {
@@ -80,7 +81,7 @@ def judge_model(
         "seconds_per_image": float(chunks.read("seconds").sum() / len(chosen)),
         "parameters": parameters(pipe.model),
     }
-    figures |= run.bounds(len(chosen), pipe, reference)
+    figures |= bounds
     if config.npz and run.state.is_main_process:
         write_npz(chunks, chosen, Path(config.npz))
     return run.report(figures, **settings)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
+import torch
 from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import (
@@ -17,9 +18,15 @@ from rich.progress import (
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from nextscale.complexity import count_flops, measure_peak, peak_memory
+from nextscale.acceleration import made_for
+from nextscale.complexity import PEAK_PRODUCTS, count_flops, measure_peak, peak_memory
 from nextscale.errors import escaped
 from nextscale.training.state import RunDirectory
+
+PRECISIONS = {  # accelerate's names, ours in messages, and in what products are taken
+    "fp16": ("fp16", torch.float16),
+    "bf16": ("bf16", torch.bfloat16),
+}
 
 
 class Monitor:
@@ -42,10 +49,19 @@ class Monitor:
         self.accelerator, self.directory = accelerator, directory
         self.batch_size, self.steps_in_epoch = batch_size, steps_in_epoch
         self.window = Window()
+        self.peak: float | None = None
+        precision = str(accelerator.mixed_precision)
+        self.precision, self.dtype = PRECISIONS.get(precision, ("fp32", torch.float32))
 
     def measure(self, step: Callable[[], object], images: int) -> None:
-        """Takes the device's fp32 peak and counts the FLOPs of an image from a step on `images`."""
-        self.peak = measure_peak(self.accelerator.device)
+        """Takes the device's peak and counts the FLOPs of an image from a step on `images`.
+
+        The peak is that of the run's own precision; none is taken where the device emulates it.
+        """
+        self.peak = None
+        device = self.accelerator.device
+        if self.precision == "fp32" or made_for(str(self.dtype).removeprefix("torch."), device):
+            self.peak = measure_peak(device, dtype=self.dtype)
         self.flops = count_flops(step) / images
 
     def start(self, parameters: int, steps: int, notes: list[str]) -> None:
@@ -56,15 +72,16 @@ class Monitor:
             "parameters": parameters,
             "steps": steps,
             "training_flops_per_image": self.flops,
-            "fp32_peak_flops": self.peak,
+            **({} if self.peak is None else {f"{self.precision}_peak_flops": self.peak}),
             "processes": processes,
             "device": str(self.accelerator.device),
             "precision": self.accelerator.mixed_precision,
         }
         self.directory.log(entry)
+        peak = "" if self.peak is None else f"{self.precision} peak {self.peak / 1e9:.0f} GFLOP/s, "
         self.accelerator.print(
-            f"{parameters:,} parameters, {self.flops / 1e9:.2f} GFLOP an image in training, fp32"
-            f" peak {self.peak / 1e9:.0f} GFLOP/s, {steps} steps of {self.batch_size} images"
+            f"{parameters:,} parameters, {self.flops / 1e9:.2f} GFLOP an image in training, {peak}"
+            f"{steps} steps of {self.batch_size} images"
         )
         for note in notes:
             self.accelerator.print(escaped(note))
@@ -92,7 +109,7 @@ class Monitor:
             **figures,
             "images_per_second": images_per_second,
             "flops_per_second": flops_per_second,
-            "share_of_peak": flops_per_second / self.peak,
+            **self.share_of_peak(flops_per_second),
             "peak_memory_gib": peak_memory(self.accelerator.device) / 2**30,
         }
         self.directory.log(entry)
@@ -101,10 +118,33 @@ class Monitor:
 
     def validation(self, step: int, figures: Mapping[str, Any]) -> None:
         """Writes figures of unseen images, the same on every process."""
+        self.measure_again()
         self.directory.log({"step": step, "event": "validation", **figures})
         flat = flatten({f"validation/{name}": value for name, value in figures.items()})
         self.accelerator.log(flat, step=step)
         self.accelerator.print(f"step {step}: {summary(figures)}")
+
+    def share_of_peak(self, rate: float) -> dict[str, Any]:
+        """What a rate in FLOP/s is of the peak; nothing where there is no peak above the rate.
+
+        A rate above the peak shows that the device was busy when the peak was taken.
+        """
+        if self.peak is not None and rate > self.peak:
+            with self.window.pause():
+                self.measure_again()
+            if rate > self.peak:
+                self.peak = None
+        if self.peak is None:
+            return {}
+        return {"share_of_peak": rate / self.peak, "peak": self.precision}
+
+    def measure_again(self) -> None:
+        """Takes the peak once more, within a fraction of a second: the device may be less busy."""
+        if self.peak is not None:
+            again = measure_peak(
+                self.accelerator.device, repeats=2, products=PEAK_PRODUCTS[1:], dtype=self.dtype
+            )
+            self.peak = max(self.peak, again)
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
         """Puts pictures (channels, H, W) in [0, 1] into TensorBoard; only on the main process."""
@@ -185,10 +225,12 @@ def flatten(entry: Mapping[str, Any]) -> dict[str, float]:
 
 def speed_of(entry: Mapping[str, Any]) -> str:
     """What the progress bar shows."""
+    share = ""
+    if "share_of_peak" in entry:
+        share = f" ({entry['share_of_peak']:.0%} of {entry['peak']} peak)"
     return (
         f"loss {entry['loss']:.4f}, {entry['images_per_second']:.0f} images/s,"
-        f" {entry['flops_per_second'] / 1e9:.0f} GFLOP/s"
-        f" ({entry['share_of_peak']:.0%} of fp32 peak), {entry['peak_memory_gib']:.1f} GiB"
+        f" {entry['flops_per_second'] / 1e9:.0f} GFLOP/s{share}, {entry['peak_memory_gib']:.1f} GiB"
     )
 
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchvision.utils import make_grid
 
 from nextscale import checkpoint
 from nextscale.config.model import ModelConfig
@@ -22,13 +21,16 @@ from nextscale.data.order import uniforms
 from nextscale.likelihood import read_by
 from nextscale.models.ar import AR
 from nextscale.models.build import Model, build_model
+from nextscale.pictures import grid
 from nextscale.pipeline import Pipeline
+from nextscale.pixels import to_pictures, to_tensor
 from nextscale.sampling import generate, last_state
 from nextscale.scales import areas, spans
 from nextscale.training.schedule import decays, parameter_groups
 from nextscale.training.tokenizer import entropy
 
 Disturb = Callable[[Tensor], Tensor]
+COLUMNS = 8  # of the pictures at a validation
 
 
 class VarObjective(nn.Module):
@@ -202,7 +204,9 @@ class VarStage:
         seeds = range(len(labels))
         sampling = vars(self.config.sampling)
         states = generate(pipe.model, pipe.tokenizer, labels, seeds=seeds, **sampling)
-        return {"samples": make_grid((last_state(states).image() + 1) / 2, nrow=8)}
+        pictures = to_pictures(last_state(states).image())
+        rows = [pictures[i : i + COLUMNS] for i in range(0, len(pictures), COLUMNS)]
+        return {"samples": (to_tensor([grid(rows)], 3)[0] + 1) / 2}
 
     def pipeline(self, state: Mapping[str, Tensor]) -> Pipeline:
         """The pipeline of a whole state dict of the objective."""

@@ -1,5 +1,8 @@
 """The measured step is a training step, and what it will take is known before."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -68,6 +71,34 @@ def test_report_is_near_its_estimate() -> None:
         memory = row["memory_before_bytes"] + guess["tensor_bytes"]
         # Scratch within operators is not estimated; how much they take depends on the CPU.
         assert 0.87 < row["peak_memory_bytes"] / memory < 1.3
+
+
+def test_one_pass_serves_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, true = [], estimate.objective
+
+    def counted(whole, kind):
+        passes.append(kind)
+        return true(whole, kind)
+
+    monkeypatch.setattr(estimate, "objective", counted)
+    config = EstimateConfig(
+        tasks=("transformer",), precision=("float32",), batch=(1, 2, 3, 40, 41), rate=1
+    )
+    rows = estimate.estimate(config, CPU, lambda _: None)["rows"]
+    assert len(passes) == 1
+    one, two, three, many, more = (row["tensor_bytes"] for row in rows)
+    assert 0 < two - one <= three - two <= more - many
+    assert more - many == pytest.approx((many - three) / 37, rel=0.05)
+
+
+def test_estimating_imports_no_more_than_it_needs() -> None:
+    code = (
+        "import sys, nextscale.benchmark.estimate;"
+        "heavy = ('torchvision', 'torch.distributed._tools', 'sympy');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_estimate_of_drawing() -> None:

@@ -33,7 +33,7 @@ LABELS = torch.tensor([0, 2, 1])
 @pytest.fixture(autouse=True)
 def _own_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test starts accelerate anew, and no run measures the machine's peak."""
-    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device: 1e9)
+    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device, **_: 1e15)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()

@@ -1,5 +1,8 @@
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -106,7 +109,7 @@ def test_bad_options_are_one_line(refused, words, said):
         ("accelerate", "eval", ["evaluate", "docs", "--reference", "docs"]),
         ("matplotlib", "eval", ["scaling-laws", "fit", "runs", "--out", "laws"]),
         ("gradio", "app", ["app", "tiny", "--port", "0"]),
-        ("torchvision", "train", ["train", "var", "--tokenizer", "tiny", "--out", "run"]),
+        ("accelerate", "train", ["train", "var", "--tokenizer", "tiny", "--out", "run"]),
     ],
 )
 def test_a_package_that_is_missing_is_named_with_what_brings_it(missing, extra, words):
@@ -126,3 +129,42 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it(missing, extra, 
 def test_debug_shows_where_an_error_arose():
     with pytest.raises(UsageError, match="nothing is known as 'nothing'"):
         main(["sample", "nothing", "--debug"])
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+
+
+@pytest.mark.parametrize("words", [["train", "tokenizer", "--help"], ["convert", "--help"]])
+def test_help_prints_in_a_locale_of_few_characters(words):
+    command = [sys.executable, "-m", "nextscale", *words]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **ASCII}, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u03c6" in done.stdout
+
+
+def test_the_first_process_speaks_for_all(refused, monkeypatch, capsys):
+    assert main(["sample", "nothing"]) == 2
+    alone = capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    assert refused("sample", "nothing") == alone
+    code = (
+        "import sys; from nextscale.cli import main; print('up', flush=True);"
+        "sys.exit(main.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "train", "vra"]
+    with subprocess.Popen(
+        command, env={**os.environ, "RANK": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        time.sleep(2)  # it waits for the first process by now
+        process.send_signal(signal.SIGTERM)  # as torchrun does
+        assert process.wait() == 2
+        assert process.stderr.read() == b""
+
+
+def test_an_error_of_one_process_alone_names_it(refused, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("nextscale.cli.main.PATIENCE", 0)
+    monkeypatch.setenv("RANK", "1")
+    assert "error: rank 1: unknown command 'train vra'" in refused("train", "vra")
+    signal.signal(signal.SIGTERM, before)

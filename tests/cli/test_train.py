@@ -108,7 +108,7 @@ def test_both_stages_from_a_folder_of_plain_colour_pictures(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     """Unlabelled, no `val/`, some files broken: the model is unconditional, they are counted."""
-    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device: 1e9)
+    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device, **_: 1e15)
     data = tmp_path / "data"
     data.mkdir()
     for i, path in enumerate(sorted(folder.rglob("*.png"))):
@@ -142,7 +142,7 @@ def test_what_the_system_refuses_is_one_line(
 def test_a_run_is_no_checkpoint_and_sampling_is_checked_first(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
-    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device: 1e9)
+    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device, **_: 1e15)
     run, words = tmp_path / "run", ["--epochs", 1]
     assert train("tokenizer", run, folder, *words) == 0
     capfd.readouterr()

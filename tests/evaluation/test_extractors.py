@@ -1,5 +1,6 @@
 """Extractors by name; Inception's own loading, on weights of its shapes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ def test_a_classifier_by_directory_and_by_name(classifier: str) -> None:
     assert (features.shape, logits.shape) == ((3, 16), (3, 3))
     bundled = load_extractor("fashion-mnist")
     assert bundled.labels[0] == "T-shirt/top"
+    assert bundled.title == "fashion-mnist classifier"
+    assert extractor.title == f"classifier {classifier}"
     assert bundled.identity != extractor.identity
     assert load_extractor("fashion-mnist").identity == bundled.identity
 
@@ -33,7 +36,7 @@ def test_registered_ones_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extractors, "_BUILDERS", {})
     mean = Extractor("mean", 1, None, (), lambda p: (p.float().mean((2, 3)), p.float()[:, :, 0, 0]))
     register("mean", lambda device: mean)
-    assert load_extractor("mean") is mean
+    assert load_extractor("mean") == replace(mean, title="mean")
     with pytest.raises(UsageError, match="registered already"):
         register("mean", lambda device: mean)
     with pytest.raises(UsageError, match="registered already"):

@@ -62,7 +62,7 @@ def evaluate(classifier: str, real: Path, tmp_path: Path):
     return run
 
 
-def test_a_model(evaluate, saved: str, tmp_path: Path, capsys) -> None:
+def test_a_model(evaluate, saved: str, classifier: str, tmp_path: Path, capsys) -> None:
     report = evaluate(saved, *ON_TINY, "--out", tmp_path / "work", "--cfg", 1)
     figures = report["figures"]
     told = {"fid", "inception_score", "precision", "recall", "kid", "class_accuracy"}
@@ -71,7 +71,10 @@ def test_a_model(evaluate, saved: str, tmp_path: Path, capsys) -> None:
     assert report["sampling"]["cfg"] == 1
     assert json.loads((tmp_path / "work/report.json").read_text()) == report
     out = capsys.readouterr().out
-    assert out.startswith("FID ")
+    assert out.startswith(f"FID (classifier {classifier}) ")
+    assert f"\nprecision (classifier {classifier}) " in out
+    assert f"\nseconds an image{' ' * len(classifier)}" in out
+    assert report["extractor_name"] == f"classifier {classifier}"
     assert "seconds an image" in out
 
 
@@ -168,6 +171,29 @@ def test_grey_models_are_seen_in_colour(
         shutil.copy(file, few)
     judged = evaluate(few, "--metrics", "fid", *seen)["figures"]
     assert judged["floor_fid"] > 0.001  # of twelve real images, as are judged
+
+
+def test_bounds_of_a_folder_with_splits(evaluate, real: Path, tmp_path: Path, capsys) -> None:
+    root, files = tmp_path / "data", sorted(real.iterdir())
+    for part, chosen in (("Train", files[:16]), ("val", files[16:] * 3)):
+        for i, file in enumerate(chosen):
+            place = root / part / f"class{i % 2}"
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place / f"{i}.png")
+    same = evaluate(root / "Train", "--metrics", "fid", reference=root)
+    assert same["reference"]["name"] == str(root / "val")
+    assert f"the reference is {root / 'val'}" in capsys.readouterr().err
+    assert same["figures"]["reference_images"] == 12
+    assert same["figures"]["floor_fid"] == pytest.approx(same["figures"]["fid"], rel=1e-4)
+    few = tmp_path / "few"
+    few.mkdir()
+    for file in files[:4]:
+        shutil.copy(file, few)
+    judged = evaluate(few, "--metrics", "fid", reference=root / "val")
+    assert judged["figures"]["floor_fid"] > same["figures"]["floor_fid"]  # of four images
+    assert "floor_fid" not in evaluate(few, "--metrics", "fid", reference=real)["figures"]
+    many = evaluate(real, "--metrics", "fid", reference=root)
+    assert "Train has 16 images, fewer than are judged" in many["note"]
 
 
 def test_stored_statistics(evaluate, real: Path, saved: str, tmp_path: Path, capsys) -> None:

@@ -12,7 +12,7 @@ from tests.training import runs
 @pytest.fixture(autouse=True)
 def _own_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test starts accelerate anew, and no run measures the machine's peak."""
-    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device: 1e9)
+    monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device, **_: 1e15)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -29,6 +29,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
     """A tokenizer's run of 3 steps, for what stands on one."""
     out = tmp_path_factory.mktemp("tokenizer") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nextscale.training.monitor.measure_peak", lambda device: 1e9)
+        patch.setattr("nextscale.training.monitor.measure_peak", lambda device, **_: 1e15)
         assert runs.train("tokenizer", out, pictures, "--epochs", 1) == 0
     return out / "final"
