@@ -47,12 +47,14 @@ def main() -> None:
         "--packages", type=Path, default=Path("runs/emoji-packages"), help="folder of the packages"
     )
     parser.add_argument("--side", type=int, choices=(32, 64, 128), default=64, help="in pixels")
+    parser.add_argument("--styles", nargs="+", choices=STYLES, default=list(STYLES))
     arguments = parser.parse_args()
     if arguments.out.exists():
         raise SystemExit(f"{arguments.out} exists; delete it or name another folder")
     base = Archive(packages.EMOJIBASE, arguments.packages)
     emojis = names.emojis(base.json("en/data.json"), base.json("en/messages.json"))
-    splits = into_splits(list(pictures(emojis, arguments.packages, arguments.side)))
+    drawn = pictures(emojis, arguments.packages, arguments.side, arguments.styles)
+    splits = into_splits(list(drawn))
     check(splits)
     if arguments.layout == "group":
         write_groups(splits, arguments.out)

@@ -1,6 +1,6 @@
 """From packages to pixels: SVG and WebP emojis as square pictures on white, in five styles."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -55,7 +55,9 @@ class Picture:
     pixels: NDArray[np.uint8]
 
 
-def pictures(emojis: Sequence[Emoji], folder: Path, side: int) -> Iterator[Picture]:
+def pictures(
+    emojis: Sequence[Emoji], folder: Path, side: int, styles: Collection[str]
+) -> Iterator[Picture]:
     """All pictures, style by style, in the order of the emojis.
 
     Within a style, a picture that equals an earlier one is left out.
@@ -63,6 +65,7 @@ def pictures(emojis: Sequence[Emoji], folder: Path, side: int) -> Iterator[Pictu
     Args:
         folder: of the packages.
         side: of the pictures, in pixels.
+        styles: that are drawn; the others only lend their names.
     """
     archives = {style: Archive(STYLES[style].package, folder) for style in STYLES}
     icon_names: dict[str, str] = {}  # of all iconify sets, to codes
@@ -70,7 +73,8 @@ def pictures(emojis: Sequence[Emoji], folder: Path, side: int) -> Iterator[Pictu
         if "chars.json" in archive.members:
             for code, name in archive.json("chars.json").items():
                 icon_names.setdefault(name, names.normal_code(code))
-    for style, archive in archives.items():
+    for style in styles:
+        archive = archives[style]
         if "icons.json" in archive.members:
             drawn = draw_icons(archive, emojis, icon_names, STYLES[style].margin, side)
         else:
@@ -98,11 +102,9 @@ def draw_icons(
     import resvg_py
 
     icons = archive.json("icons.json")
-    if "chars.json" in archive.members:
-        chars = archive.json("chars.json")
-        known = {names.normal_code(code): name for code, name in chars.items()}
-    else:
-        known = {}
+    chars = archive.json("chars.json")
+    known = {names.normal_code(code): name for code, name in chars.items()}
+    if not known:
         for name in [*icons["icons"], *icons["aliases"]]:
             if name in icon_names:
                 known.setdefault(icon_names[name], name)
