@@ -8,7 +8,6 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -22,10 +21,12 @@ from jsonargparse import (
 
 from nextscale.cli.complaints import explain
 from nextscale.config.model import build
-from nextscale.errors import UsageError
+from nextscale.documents import parse_document, read_document
+from nextscale.errors import UsageError, escaped, shown, unknown
 from nextscale.scales import Scales
 
 T = TypeVar("T")
+Themes = Mapping[str, str]  # names of options with spaces between, by the title of their group
 
 
 class Stop(Exception):
@@ -56,25 +57,48 @@ class Parser(ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> Namespace:
         """Parses words. Raises UsageError at a bad one and Stop behind `--help`."""
-        self.take_preset(words)
+        words, tables = with_contents(words)
+        for table in tables:
+            check_sections(table, [action.dest for action in self._actions])
+        self.take_preset(words, tables)
+        self.usage = f"{self.prog} {self.synopsis()}"
         try:
-            return self.parse_args(list(words))
+            options = self.parse_args(words)
         except ArgumentError as error:
-            message = explain(str(error))
-            raise UsageError(f"{message}; `{self.prog} --help` tells the options") from None
+            message = explain(str(error), self.option_names())
+            end = "" if message.endswith("?") else ";"
+            raise UsageError(f"{message}{end} `{self.prog} --help` shows the options") from None
         except SystemExit as stop:
             raise Stop(int(stop.code or 0)) from None
+        check_texts(options)
+        return options
 
-    def take_preset(self, words: Sequence[str]) -> None:
+    def synopsis(self) -> str:
+        """What follows the command's name; the options are listed below it."""
+        words = ["[options]"]
+        for action in self._get_positional_actions():
+            plain = {"?": f"[{action.dest}]", "+": f"{action.dest} [{action.dest} ...]"}
+            words.append(plain.get(str(action.nargs), action.dest))
+        return " ".join(words)
+
+    def option_names(self) -> list[str]:
+        """All options, as they are typed."""
+        names = [name for action in self._actions for name in action.option_strings]
+        return [name for name in names if name.startswith("--")]
+
+    def take_preset(self, words: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> None:
         """Makes the fields of a preset the defaults, which files and options override.
 
         A preset on the line goes before one in a file.
+
+        Args:
+            words: of the line.
+            tables: that files hold.
         """
-        given = [read_options(file).get("preset") for file in values_of("--config", words)]
+        given = [table.get("preset") for table in tables]
         for name in [*map(str, filter(None, given)), *values_of("--preset", words)]:
             if name not in self.presets:
-                known = ", ".join(self.presets)
-                raise UsageError(f"unknown preset {name!r}; known: {known}")
+                raise unknown("preset", name, self.presets)
             self.set_defaults(dict(self.presets[name]))
 
 
@@ -88,25 +112,53 @@ def values_of(option: str, words: Sequence[str]) -> list[str]:
     return found
 
 
-def read_options(file: str) -> dict[str, Any]:
-    """The options in a YAML file; a file that is not there is told of by the parser.
+def with_contents(words: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The words with what `--config` files hold in place of their names, and that as tables.
+
+    So each file is read once, and may be a pipe.
 
     Raises:
-        UsageError: if it holds something else.
+        UsageError: if one cannot be read or holds something else.
     """
-    import yaml
+    replaced, tables = [], []
+    given = iter(words)
+    for word in given:
+        name, equals, file = word.partition("=")
+        if name == "--config" and (file := file if equals else next(given, "")):
+            text = read_document(file)
+            tables.append(parse_document(text, file))
+            replaced.append(f"{name}={text}")
+        else:
+            replaced.append(word)
+    return replaced, tables
 
-    try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
-        raise UsageError(f"{file} is no YAML file ({reason})") from error
-    if not isinstance(values, dict):
-        held = "nothing" if values is None else repr(values)
-        raise UsageError(f"{file} holds {held}; a table of options is needed, as in recipes/")
-    return values
+
+def check_sections(table: Mapping[str, Any], names: Sequence[str], above: str = "") -> None:
+    """Raises UsageError at a value of a file where a table of options belongs.
+
+    Args:
+        names: of all options, with dots.
+        above: name of the table, which ends in a dot.
+    """
+    for key, value in table.items():
+        section = f"{above}{key}."
+        if any(name.startswith(section) for name in names):
+            if not isinstance(value, Mapping):
+                held = "null" if value is None else shown(value)
+                raise UsageError(f"{section[:-1]} is {held}; a table of options is needed")
+            check_sections(value, names, section)
+
+
+def check_texts(values: Any, name: str = "") -> None:
+    """Raises UsageError at an option that holds a NUL, which no path and no name does."""
+    if isinstance(values, Namespace):
+        for key, value in vars(values).items():
+            check_texts(value, f"{name}.{key}" if name else key)
+    elif isinstance(values, list):
+        for value in values:
+            check_texts(value, name)
+    elif isinstance(values, str) and "\0" in values:
+        raise UsageError(f"--{name.replace('_', '-')} is {shown(values)}; it holds a NUL")
 
 
 def parser_for(name: str, what: str) -> Parser:
@@ -125,27 +177,55 @@ def add_config(parser: Parser) -> None:
     parser.add_argument("--config", action="config", help="YAML file of options")
 
 
-def add_dataclass(parser: Parser, kind: type, prefix: str = "") -> None:
-    """Adds an option for every field of a dataclass; nested ones become dotted."""
+def add_dataclass(
+    parser: Parser, kind: type, prefix: str = "", themes: Themes = MappingProxyType({})
+) -> None:
+    """Adds an option for every field of a dataclass; nested ones become dotted.
+
+    The help shows a nested dataclass as a group, described by its docstring's first sentence.
+
+    Args:
+        themes: further groups of the help: names of options, dotted, by the group's title.
+    """
     told = told_attributes(kind)
     hints = get_type_hints(kind)
+    titles = {name: title for title, names in themes.items() for name in names.split()}
     for item in fields(kind):
         hint, name = hints[item.name], prefix + item.name
         if is_dataclass(hint):
-            add_dataclass(parser, hint, f"{name}.")  # pyright: ignore[reportArgumentType]
+            add_dataclass(parser, hint, f"{name}.", themes)  # pyright: ignore[reportArgumentType]
             continue
+        if name in titles:
+            place = group_of(parser, titles[name])
+        else:
+            place = group_of(parser, prefix.rstrip("."), first_sentence(kind))
         default = default_of(item)
         option = "--" + name.replace("_", "-")
         text = told.get(item.name, "")
         if hint is bool:
             switch = ActionYesNo(no_prefix="no-")  # a file may have set what the line takes back
-            parser.add_argument(option, action=switch, default=default, help=text)
+            place.add_argument(option, action=switch, default=default, help=text)
         elif hint == Scales or get_origin(hint) is tuple:
-            parser.add_argument(
+            place.add_argument(
                 option, nargs="+", type=element_of(hint), default=list(default), help=text
             )
         else:
-            parser.add_argument(option, type=hint, default=default, help=text)
+            place.add_argument(option, type=hint, default=default, help=text)
+
+
+def group_of(parser: Parser, title: str, description: str | None = None) -> Any:
+    """The group of a title, made when it is first asked for; without a title the parser itself."""
+    if not title:
+        return parser
+    for group in parser._action_groups:
+        if group.title == title:
+            return group
+    return parser.add_argument_group(title, description)
+
+
+def first_sentence(kind: type) -> str:
+    """Of a dataclass's docstring."""
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
 
 
 def from_options(kind: type[T], options: Namespace) -> T:
@@ -213,4 +293,4 @@ def show(default: Any) -> str:
 
 def tell(line: str) -> None:
     """A line for the person at the terminal, beside what the command writes."""
-    print(line, file=sys.stderr, flush=True)
+    print(escaped(line), file=sys.stderr, flush=True)

@@ -9,11 +9,20 @@ from nextscale.cli.options import Parser, add_config, add_dataclass, tell
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
 
+THEMES = {  # groups of the help
+    "optimisation": "epochs max_steps batch_size accumulation learning_rate optimizer betas "
+    "weight_decay clip ema",
+    "schedule": "schedule warmup_epochs warmup_from final weight_decay_end",
+    "loss": "label_drop label_smoothing disturb_tokens",
+    "speed and memory": "precision compile activation_checkpointing cache_tokens cache",
+    "output": "log_every validate_every validation_images save_every keep export",
+}
+
 
 def add_training_arguments(parser: Parser, kind: type) -> None:
     """Adds the options of a training, given the run's dataclass."""
     add_config(parser)
-    add_dataclass(parser, kind)
+    add_dataclass(parser, kind, themes=THEMES)
 
 
 def add_presets(parser: Parser, presets: Mapping[str, Any], at: str) -> None:
@@ -40,12 +49,14 @@ def finish(train: Callable[[], Any]) -> int:
     """Trains and tells where the model is; returns 128 + signal where the run was interrupted."""
     from nextscale.training.interruption import Interrupted
 
+    speaks = os.environ.get("RANK", "0") == "0"  # torchrun's; one process speaks for all
     try:
         final = train()
     except Interrupted as stop:
         number = int(stop.args[0])
-        tell(f"nextscale: stopped by signal {number} and saved; add --resume to continue")
+        if speaks:
+            tell(f"nextscale: stopped by signal {number} and saved; add --resume to continue")
         return 128 + number
-    if os.environ.get("RANK", "0") == "0":  # torchrun's; one process speaks for all
+    if speaks:
         tell(f"the model is in {final}")
     return 0

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from nextscale.errors import UsageError, check_range
+from nextscale.errors import check_range, unknown
+from nextscale.seeds import LARGEST_SEED
 
 METRICS = ("fid", "is", "precision", "recall", "kid")
-LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class EvaluationConfig:
         classifier: for `keep`: a bundled one, a directory, or a torchvision model such as
             resnet101; empty takes the extractor, if it is a classifier.
         reconstruct: judge the tokenizer by its reconstructions of the reference.
-        perceptual: distance of reconstructions, as `perceptual_network` in training.
+        perceptual: distance of reconstructions, as `perceptual_network` in training; `auto` is
+            lpips where its weights can be had, and else none.
         bounds: also the FID of as many real training images as are judged, and that of the
             tokenizer's reconstructions of the reference, which no drawing can be expected to pass;
             where the reference is a named data set.
@@ -53,7 +54,7 @@ class EvaluationConfig:
     keep: float = 1.0
     classifier: str = ""
     reconstruct: bool = False
-    perceptual: str = "lpips"
+    perceptual: str = "auto"
     bounds: bool = True
     out: str = "evaluation"
     npz: str = ""
@@ -66,6 +67,6 @@ class EvaluationConfig:
         check_range(self, "count batch", 1)
         check_range(self, "kid_subset", 2)
         check_range(self, "keep", 1e-6, 1)
-        unknown = [metric for metric in self.metrics if metric not in METRICS]
-        if unknown:
-            raise UsageError(f"unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise unknown("metric", metric, METRICS)

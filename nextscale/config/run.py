@@ -21,7 +21,8 @@ class DataConfig:
 
     Attributes:
         path: `fashion-mnist`, or a folder of images: `train/CLASS/*.png` and `val/CLASS/*.png`, or
-            `CLASS/*.png`, or plain files (unlabelled).
+            `CLASS/*.png`, or plain files (unlabelled). `training`, `validation`, `valid` and `dev`
+            are known too, in any case; `test` and `testing` are left alone.
         root: where a named data set lies; empty looks in the usual places, then downloads.
         size: side of the images in pixels, for a check; what follows from the scales must equal it.
             0 checks nothing.
@@ -32,6 +33,8 @@ class DataConfig:
         share: of the training images that is used, chosen by the seed; 1 is all.
         strict: stop at a file that cannot be read instead of skipping it.
         workers: processes that read image folders; 0 reads in the training process.
+        changed: continue a run although its data is no longer the same; its log records what
+            differs. Classes keep their numbers, or it is refused.
     """
 
     path: str = "fashion-mnist"
@@ -43,6 +46,7 @@ class DataConfig:
     share: float = 1.0
     strict: bool = False
     workers: int = 2
+    changed: bool = False
 
     def __post_init__(self) -> None:
         check_range(self, "validation", 0.0001, 0.9999)
@@ -155,6 +159,8 @@ class TokenizerLossConfig:
         perceptual: λp, of the distance in a network's features; 0 is off.
         perceptual_network: `lpips`, a bundled classifier (`fashion-mnist`), a directory of
             `nextscale train classifier`, or a registered network's name.
+        perceptual_optional: train without the perceptual term where its network's weights cannot be
+            had; otherwise that is an error.
         adversarial: λg, of PatchGAN's judgement, times the adaptive weight; 0 is off.
         adversarial_start: share of the steps after which the generator feels the discriminator.
         adversarial_warmup: share of the steps before that in which the discriminator trains alone.
@@ -169,6 +175,7 @@ class TokenizerLossConfig:
     l2: float = 1.0
     perceptual: float = 0.0
     perceptual_network: str = "lpips"
+    perceptual_optional: bool = False
     adversarial: float = 0.0
     adversarial_start: float = 0.5
     adversarial_warmup: float = 0.1

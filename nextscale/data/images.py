@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nextscale.data.order import Part, Samples, shuffled
+from nextscale.data.record import Record
 from nextscale.errors import UsageError
 
 
@@ -36,11 +37,15 @@ class Source(Protocol):
         names: of the classes; empty if unlabelled.
         identity: tells this data and its augmentation apart from any other, for caches.
         reads_files: whether reading takes long enough to be done ahead, in processes.
+        record: what a run remembers of this data, whatever its augmentation.
     """
 
     names: tuple[str, ...]
     identity: str
     reads_files: bool
+
+    @property
+    def record(self) -> Record: ...
 
     def __len__(self) -> int: ...
 
@@ -63,6 +68,11 @@ class Share:
         self.source, self.numbers = source, np.sort(shuffled(seed, 0, len(source))[:count])
         self.names, self.reads_files = source.names, source.reads_files
         self.identity = f"{source.identity} share {share} {seed}"
+
+    @property
+    def record(self) -> Record:
+        """Of all images; which are taken follows from share and seed."""
+        return self.source.record
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextscale.classifiers import is_classifier, judge_identity, load_judge
+from nextscale.classifiers import classifier_names, is_classifier, judge_identity, load_judge
 from nextscale.complexity import parameters
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
@@ -46,6 +46,7 @@ def judge_model(
         )
     run.check_count(config.count)
     check_size(extractor, pipe.tokenizer.config.image_size)
+    run.note_colours("the model's images", pipe.tokenizer.config.image_channels == 1)
     classifier = config.classifier or (config.extractor if is_classifier(config.extractor) else "")
     if config.keep < 1 and not classifier:
         raise UsageError("--keep needs a classifier; give --classifier")
@@ -99,14 +100,25 @@ def drawer(pipe: Pipeline, sampling: dict[str, Any]) -> Draw:
 def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
     """Reconstructs the reference's images and judges them: rFID, PSNR, SSIM, LPIPS.
 
-    LPIPS is left out, and the report says so, where its weights cannot be had.
+    LPIPS is left out, and the report says so, where its weights cannot be had and nobody asked.
+
+    Raises:
+        UsageError: if the perceptual network that was asked for cannot be had.
     """
     figures: dict[str, Any] = {}
-    reference, perceptual = run.seen_reference(), None
+    run.note_colours("the tokenizer's images", pipe.tokenizer.config.image_channels == 1)
+    asked, perceptual = run.config.perceptual, None
+    network = "lpips" if asked == "auto" else asked
     try:
-        perceptual = perceptual_distance(run.config.perceptual).to(pipe.device)
+        perceptual = perceptual_distance(network).to(pipe.device)
     except PerceptualUnavailable as error:
-        run.notes.append(str(error))
+        if asked != "auto":
+            raise UsageError(
+                f"{error}; give another --perceptual ({', '.join(classifier_names())}, a directory "
+                "of `nextscale train classifier`), or leave it out"
+            ) from error
+        run.notes.append(f"{error}; no perceptual distance is measured")
+    reference = run.seen_reference()
     chunks = run.reconstructions(pipe, perceptual)
     seen = gathered(chunks, run.extractor.identity)
     compared = run.compare(seen, reference)
@@ -116,7 +128,7 @@ def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
     figures["psnr_of_mean_error"] = 10 * math.log10(4 / max(mse.mean(), 1e-12))
     figures["ssim"] = float(chunks.read("ssim").mean())
     if perceptual is not None:
-        distance = "lpips" if run.config.perceptual == "lpips" else "perceptual_distance"
+        distance = "lpips" if network == "lpips" else "perceptual_distance"
         figures[distance] = float(chunks.read("perceptual").mean())
     figures |= {"parameters": parameters(pipe.tokenizer), **run.bounds(len(seen), None, reference)}
     return run.report(
@@ -124,7 +136,7 @@ def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
         model=name,
         tokenizer=hash_weights(pipe.tokenizer.state_dict()),
         architecture=asdict(pipe.tokenizer.config),
-        perceptual="" if perceptual is None else identify(run.config.perceptual, perceptual),
+        perceptual="" if perceptual is None else identify(network, perceptual),
     )
 
 
@@ -132,6 +144,7 @@ def judge_images(run: Evaluation, name: str) -> Report:
     """Judges finished images of a folder, an array or a split."""
     images = run.open_images(name)
     run.check_count(len(images))
+    run.note_colours("the images", images.grey())
     reference = run.seen_reference()
     seen = run.features(images, "images")
     figures = run.compare(seen, reference) | run.bounds(len(seen), None, reference)

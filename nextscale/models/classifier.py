@@ -21,13 +21,17 @@ class ConvBlock(nn.Module):
         self.conv1 = nn.Conv2d(width_in, width_out, 3, stride, padding=1, bias=False)
         self.norm2 = nn.GroupNorm(groups, width_out)
         self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1, bias=False)
-        self.shortcut = None
+        self.stride, self.shortcut = stride, None
         if stride != 1 or width_in != width_out:
-            self.shortcut = nn.Conv2d(width_in, width_out, 1, stride, bias=False)
+            self.shortcut = nn.Conv2d(width_in, width_out, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.norm1(x))
-        short = x if self.shortcut is None else self.shortcut(h)
+        short = x
+        if self.shortcut is not None:
+            # The stride is taken before: oneDNN's gradient of a strided 1x1 convolution of few
+            # channels, last in memory, writes out of bounds.
+            short = self.shortcut(h[:, :, :: self.stride, :: self.stride])
         h = self.conv1(h)  # (B, width_out, h, w)
         return short + self.conv2(F.relu(self.norm2(h)))  # (B, width_out, h, w)
 

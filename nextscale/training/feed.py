@@ -7,6 +7,7 @@ from accelerate import Accelerator, DistributedType
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source, batches
 from nextscale.data.order import Part, steps_in_epoch, training_parts, validation_parts
+from nextscale.data.record import Record, joined
 from nextscale.training.interruption import attend_to
 
 
@@ -84,6 +85,11 @@ class Feed:
         device = self.accelerator.device
         values = batch.values.to(device, non_blocking=True)
         return Batch(values, batch.labels.to(device, non_blocking=True), batch.part, batch.skipped)
+
+    @property
+    def record(self) -> Record:
+        """What the run remembers of its data."""
+        return joined(self.training.record, self.validation.record)
 
     @property
     def validation_count(self) -> int:

@@ -22,7 +22,7 @@ from nextscale.acceleration import EMULATED, can_compile, made_for
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, escaped
 from nextscale.files import replacing
 from nextscale.training.average import MovingAverage
 from nextscale.training.engine import deterministic, seed_of
@@ -30,9 +30,11 @@ from nextscale.training.feed import Feed
 from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor
 from nextscale.training.optimizer import build_optimizer
+from nextscale.training.saved import TRAINING, check_fits, load_training, refused
 from nextscale.training.schedule import learning_rate, set_rates, weight_decay
 from nextscale.training.stage import Stage
-from nextscale.training.state import RunDirectory, load_training
+from nextscale.training.state import FINAL, RunDirectory
+from nextscale.weights import write_pickle
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHOWN = 16  # images of the pictures made at a validation
@@ -92,9 +94,11 @@ class Run:
     def run(self) -> Path:
         """What `train` does, in its order."""
         config, accelerator = self.config, self.accelerator
-        self.directory.check(self.stage.command, config)  # before anything takes long
+        command, data = self.stage.command, self.feed.record
+        self.directory.check(command, config, data)  # before anything takes long
         objective = self.stage.build(self.steps, accelerator)
-        found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
+        found = self.directory.open(command, config, data, accelerator.wait_for_everyone)
+        self.stage.notes += self.directory.changes
         if config.resume and found is None:
             self.stage.notes.append(
                 f"{self.directory.path} holds no checkpoint: the run starts anew"
@@ -267,11 +271,7 @@ class Run:
                 "average": average,
                 "scaler": scaler.state_dict() if scaler else {},
             }
-            try:
-                torch.save(training, place / "training.pt")
-            except RuntimeError as error:  # how torch tells of a full disk
-                reason = str(error).splitlines()[0]
-                raise UsageError(f"{place.parent} cannot be written to ({reason})") from error
+            write_pickle(training, place / TRAINING)
 
         self.directory.save(step, write, self.config.keep, self.best["step"])
         self.accelerator.wait_for_everyone()
@@ -283,22 +283,27 @@ class Run:
             return 0
         state = load_training(place)
         options = distributed.StateDictOptions(full_state_dict=True)
-        distributed.set_state_dict(
-            self.network,
-            self.optimizer.optimizer,
-            model_state_dict=state["network"],
-            optim_state_dict=state["optimizer"],
-            options=options,
-        )
-        if self.accelerator.is_main_process:  # the counts are those of all processes
-            self.stage.load_state_dict(state["stage"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
-        if self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        check_fits(state, distributed.get_model_state_dict(self.network), place)
+        try:
+            distributed.set_state_dict(
+                self.network,
+                self.optimizer.optimizer,
+                model_state_dict=state["network"],
+                optim_state_dict=state["optimizer"],
+                options=options,
+            )
+            if self.accelerator.is_main_process:  # the counts are those of all processes
+                self.stage.load_state_dict(state["stage"])
+            if self.average:
+                self.average.load_state_dict(state["average"])
+            if self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise refused(place, f"it does not fit this run: {reason}") from error
         self.best = state["best"]
         self.directory.forget_log_after(state["step"])
-        self.accelerator.print(f"continuing from {place}")
+        self.accelerator.print(escaped(f"continuing from {place}"))
         return state["step"]
 
     def finish(self) -> Path:
@@ -306,10 +311,10 @@ class Run:
         dtype = DTYPES[self.config.export]
         with self.shown_weights():
             state = self.whole_state()
-        final = self.directory.path / "final"
+        final = self.directory.final
         if self.accelerator.is_main_process:
             rounded = {name: value.to(dtype) for name, value in state.items()}
-            with replacing(final) as folder:
+            with replacing(final, FINAL) as folder:
                 self.stage.write(rounded, folder)
         self.accelerator.wait_for_everyone()
         return final

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from nextscale.complexity import count_flops, measure_peak, peak_memory
+from nextscale.errors import escaped
 from nextscale.training.state import RunDirectory
 
 
@@ -66,7 +67,7 @@ class Monitor:
             f" peak {self.peak / 1e9:.0f} GFLOP/s, {steps} steps of {self.batch_size} images"
         )
         for note in notes:
-            self.accelerator.print(note)
+            self.accelerator.print(escaped(note))
         self.accelerator.init_trackers("tensorboard")
 
     def steps(self, step: int, figures: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from nextscale.classifiers import classifier_names, is_classifier, load_classifier
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, unknown
 from nextscale.models.classifier import Classifier
 
 FeatureNetwork = Callable[[], nn.Module]
@@ -97,13 +97,13 @@ def perceptual_distance(name: str) -> nn.Module:
             distance: nn.Module = LPIPS()
         except (OSError, ImportError, ValueError) as error:
             raise PerceptualUnavailable(
-                f"LPIPS' weights cannot be had ({type(error).__name__}); the perceptual term is off"
+                f"LPIPS' weights cannot be had ({type(error).__name__})"
             ) from error
     elif name in _NETWORKS:
         distance = FeatureDistance(_NETWORKS[name]())
     elif is_classifier(name):
         distance = FeatureDistance(ClassifierMaps(load_classifier(name)))
     else:
-        known = ", ".join(["lpips", *classifier_names(), *sorted(_NETWORKS)])
-        raise UsageError(f"unknown perceptual network {name!r}; known: {known}")
+        known = ["lpips", *classifier_names(), *sorted(_NETWORKS)]
+        raise unknown("perceptual network", name, known)
     return distance.eval().requires_grad_(False)

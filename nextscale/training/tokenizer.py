@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from nextscale import checkpoint
+from nextscale.classifiers import classifier_names
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import TokenizerTraining
 from nextscale.data.images import Batch
@@ -169,7 +170,8 @@ class TokenizerStage:
         """The module to train, on the accelerator's device.
 
         Raises:
-            UsageError: under FSDP; validation and the revival of codes need whole weights.
+            UsageError: under FSDP; validation and the revival of codes need whole weights. If the
+                weights of the perceptual network cannot be had and it is not optional.
         """
         if accelerator.distributed_type == DistributedType.FSDP:
             raise UsageError("a tokenizer is not sharded; start its training with DDP, not FSDP")
@@ -181,7 +183,14 @@ class TokenizerStage:
         try:
             objective = TokenizerObjective(self.config, steps, self.tokenizer, average)
         except PerceptualUnavailable as error:
-            self.notes.append(str(error))
+            if not loss.perceptual_optional:
+                raise UsageError(
+                    f"{error}, and loss.perceptual is {loss.perceptual:g}; give another "
+                    f"--loss.perceptual-network ({', '.join(classifier_names())}, a directory of "
+                    "`nextscale train classifier`), --loss.perceptual 0, or "
+                    "--loss.perceptual-optional to train without where it is missing"
+                ) from error
+            self.notes.append(f"{error}; the perceptual term is off")
             without = replace(self.config, loss=replace(loss, perceptual=0.0))
             objective = TokenizerObjective(without, steps, self.tokenizer, average)
         self.objective = objective.to(memory_format=torch.channels_last)

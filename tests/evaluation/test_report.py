@@ -229,6 +229,24 @@ def test_a_tokenizer(evaluate, saved: str, classifier: str) -> None:
     assert figures["psnr"] >= figures["psnr_of_mean_error"]  # the mean of a convex function
 
 
+def test_a_distance_that_was_asked_for_is_not_left_out(
+    evaluate, saved: str, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*arguments: object, **options: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    words = ("--reconstruct", "--kid-subset", 10)
+    report = evaluate(saved, *words)
+    assert "LPIPS' weights cannot be had (OSError)" in report["note"]
+    assert "lpips" not in report["figures"]
+    for asked, told in ((words, "LPIPS' weights cannot be had"), ((), "nothing is reconstructed")):
+        with pytest.raises(AssertionError):
+            evaluate(saved, *asked, "--perceptual", "lpips")
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_images_and_figures_of_one(
     evaluate, saved: str, classifier: str, real: Path, tmp_path: Path
@@ -254,3 +272,17 @@ def test_two_processes_give_the_images_and_figures_of_one(
     for told in (one, two):
         del told["figures"]["seconds_per_image"]
     assert two["figures"] == one["figures"]
+
+
+def test_colours_that_differ_are_noted(evaluate, saved: str, real: Path, tmp_path: Path) -> None:
+    colour = tmp_path / "colour"
+    colour.mkdir()
+    pixels = np.random.default_rng(2).integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(colour / f"{i}.png")
+    options = ("--metrics", "fid")
+    told = evaluate(colour, *options)["note"]
+    assert told == "the images are in colour, the reference images grey"
+    told = evaluate(saved, "--reconstruct", *options, reference=colour)["note"]
+    assert "the tokenizer's images are grey, the reference images in colour" in told
+    assert "colour" not in evaluate(real, *options)["note"]

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from nextscale.config.model import ClassifierConfig
 from nextscale.errors import UsageError
-from nextscale.models.classifier import Classifier
+from nextscale.models.classifier import Classifier, ConvBlock
 
 
 @pytest.mark.parametrize("size", [(28, 28), (33, 20)])
@@ -19,6 +21,16 @@ def test_shapes(size: tuple[int, int]) -> None:
     ]
     assert network.features(images).shape == (2, 32)
     assert torch.equal(network(images), network.head(network.features(images)))
+
+
+def test_a_shortcut_is_a_strided_convolution_without_being_one() -> None:
+    """PyTorch's own crashes on CPUs in channels-last; see `ConvBlock`."""
+    block, x = ConvBlock(4, 6, 2, 2), torch.randn(2, 4, 7, 8)
+    nn.init.zeros_(block.conv2.weight)
+    assert block.shortcut is not None
+    assert block.shortcut.stride == (1, 1)
+    expected = F.conv2d(F.relu(block.norm1(x)), block.shortcut.weight, stride=2)
+    torch.testing.assert_close(block(x), expected)
 
 
 @pytest.mark.parametrize(

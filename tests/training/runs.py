@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from nextscale.cli.main import main
-from nextscale.training import engine, loop, monitor, state
+from nextscale.training import engine, loop, monitor, saved
+from nextscale.weights import RecordingWriter
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -88,7 +89,8 @@ def run_and_die(words: list[str], moment: str, step: int) -> None:
     Args:
         words: of the command.
         moment: `step`, with gradients at hand but the weights not yet moved; `writing`, with half
-            of `training.pt` on the disk; `renaming`, with a whole checkpoint beside its place.
+            of `training.pt` on the disk; `renaming`, with a whole checkpoint beside its place;
+            `never`.
     """
     die, clip = _Death(step), loop.Run.clip
     if moment == "step":
@@ -116,11 +118,11 @@ class _Death:
             os.kill(os.getpid(), signal.SIGKILL)
         return clip(run)
 
-    def half_written(self, obj: Any, file: Path) -> None:
-        torch.serialization.save(obj, file)
+    def half_written(self, obj: Any, writer: RecordingWriter) -> None:
+        torch.serialization.save(obj, writer)
         if self.now():
-            with open(file, "r+b") as half:
-                half.truncate(file.stat().st_size // 2)
+            writer.flush()
+            writer.file.truncate(writer.file.tell() // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def before(self, rename: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -232,7 +234,7 @@ def checkpoints(out: Path) -> list[str]:
 
 def last_state(out: Path) -> dict[str, Any]:
     """All that the newest checkpoint of a run holds for its continuation."""
-    return state.load_training(sorted((out / "checkpoints").glob("step-*"))[-1])
+    return saved.load_training(sorted((out / "checkpoints").glob("step-*"))[-1])
 
 
 def assert_identical(ours: Any, theirs: Any, where: str = "state") -> None:

@@ -37,6 +37,14 @@ def test_it_learns_and_resumes(shades: Path, tmp_path: Path) -> None:
     assert network.config.data == str(shades)
 
 
+@pytest.mark.parametrize("width", [4, 8])
+def test_few_channels_do_not_crash_the_process(width: int, shades: Path, tmp_path: Path) -> None:
+    """oneDNN's gradient of a strided 1x1 convolution in channels-last writes out of bounds."""
+    narrow = ["--classifier.width", width, "--classifier.groups", 2, "--max-steps", 3]
+    words = runs.train_words("classifier", tmp_path / "run", shades, *narrow)
+    assert runs.exit_code(runs.start(runs.run_and_die, words, "never", 0)) == 0
+
+
 def test_unlabelled_images_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plain = tmp_path / "plain"
     plain.mkdir()

@@ -102,21 +102,31 @@ def test_lpips_takes_one_and_three_channels() -> None:
     assert not any(p.requires_grad for p in distance.parameters())
 
 
-def test_without_weights_the_term_is_off_and_a_line_says_so(
-    monkeypatch: pytest.MonkeyPatch,
-    pictures: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty hub cache and no network."""
+
     def unreachable(*arguments: object, **options: object) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
-    with pytest.raises(PerceptualUnavailable, match="the perceptual term is off"):
-        perceptual_distance("lpips")
 
+
+@pytest.mark.usefixtures("offline")
+def test_a_loss_that_was_asked_for_is_not_dropped(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(PerceptualUnavailable, match="cannot be had"):
+        perceptual_distance("lpips")
     words = ["--loss.perceptual", 1, "--max-steps", 1, "--log-every", 1]
+    assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "LPIPS' weights cannot be had (OSError), and loss.perceptual is 1; give" in line
+    assert "fashion-mnist" in line
+    assert not (tmp_path / "run").exists()
+
+    words += ["--loss.perceptual-optional"]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
     assert "LPIPS' weights cannot be had (OSError); the perceptual term is off" in (
         capfd.readouterr().out
