@@ -4,13 +4,13 @@ from jsonargparse import Namespace
 
 from nextscale.cli.options import Parser, from_options
 from nextscale.cli.training import add_presets, add_training_arguments, check_run, finish
-from nextscale.config.presets import TOKENIZERS
+from nextscale.config.presets import TOKENIZER_TRAINING, TOKENIZERS
 from nextscale.config.run import TokenizerTraining
 
 
 def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
-    add_presets(parser, TOKENIZERS, "tokenizer")
+    add_presets(parser, TOKENIZERS, "tokenizer", TOKENIZER_TRAINING)
     add_training_arguments(parser, TokenizerTraining)
 
 

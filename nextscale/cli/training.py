@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 from nextscale.cli.options import Parser, add_config, add_dataclass, tell
@@ -25,11 +26,21 @@ def add_training_arguments(parser: Parser, kind: type) -> None:
     add_dataclass(parser, kind, themes=THEMES)
 
 
-def add_presets(parser: Parser, presets: Mapping[str, Any], at: str) -> None:
-    """Adds `--preset`, which puts the fields of an architecture at `at`."""
+def add_presets(
+    parser: Parser,
+    presets: Mapping[str, Any],
+    at: str,
+    training: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
+    """Adds `--preset`, which puts the fields of an architecture at `at`.
+
+    Args:
+        training: options of the training itself that come with a preset, by its name.
+    """
     parser.add_argument("--preset", help=f"start from an architecture: {', '.join(presets)}")
     parser.presets = {
         name: {f"{at}.{field}": as_option(value) for field, value in asdict(preset).items()}
+        | dict(training.get(name, {}))
         for name, preset in presets.items()
     }
 
