@@ -42,7 +42,7 @@ def train(config: VarTraining, command: str) -> int:
     training, validation = open_data(
         config.data, architecture.image_size, architecture.image_channels, config.seed
     )
-    config, model, costs = start_var(config, architecture, classes=len(training.names))
+    config, model, costs = start_var(config, architecture, training.names)
     RunDirectory(Path(config.out), writes=False).check(command, config)
     steps_in_epoch(len(training), config.batch_size)  # both fail before hours of encoding
     accelerator = start_accelerator(config)
