@@ -18,7 +18,7 @@ from nextscale.app.controls import (
     slider,
     telling,
 )
-from nextscale.app.studio import MOST_CANDIDATES, NONE, TASKS, Studio, whole
+from nextscale.app.studio import MOST_CANDIDATES, TASKS, Studio, whole
 from nextscale.errors import UsageError
 from nextscale.pixels import checked
 
@@ -54,7 +54,7 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
                 value="inpaint",
                 label="Task",
             )
-            label = gr.Dropdown(studio.classes(), value=NONE, label="Class")
+            label = gr.Dropdown(studio.classes(), value=studio.classes()[-1], label="Class")
             candidates = slider(1, MOST_CANDIDATES, 4, label="Candidates")
             seed = gr.Number(0, label="Seed")
             with gr.Accordion("More", open=False):

@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,12 @@ from nextscale.errors import UsageError
 from nextscale.pixels import to_tensor, upright
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-# What `nextscale sample` and `edit` write beside their images, by the file that tells of these.
-SHEETS = {"samples.json": ("grid.png", "growing.gif"), "edits.json": ("sheet.png",)}
+# What commands write beside their images, as patterns, by the file that tells of these.
+SHEETS = {
+    "samples.json": ("grid.png", "growing.gif"),
+    "edits.json": ("sheet.png",),
+    "reconstructions.json": ("sheet.png", "*-pyramid.png"),
+}
 CLASSES_SHOWN = 5  # in a message
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none runs a program
 
@@ -227,7 +232,8 @@ def scan(folder: Path) -> Listing:
 
 def sheets(names: Collection[str]) -> list[str]:
     """Overviews that lie beside drawn images, given the names of all files of a folder."""
-    return [sheet for record, beside in SHEETS.items() if record in names for sheet in beside]
+    patterns = [sheet for record, beside in SHEETS.items() if record in names for sheet in beside]
+    return [name for name in names for pattern in patterns if fnmatchcase(name, pattern)]
 
 
 def image_files(folder: Path) -> Iterator[tuple[str, int]]:
