@@ -140,10 +140,10 @@ def quantize_linear(transformer: Transformer) -> None:
 def made_for(precision: str, device: torch.device) -> bool:
     """Whether a device has instructions for a precision.
 
-    A CPU without them emulates bfloat16 and int8, many times slower than float32.
+    A CPU without them emulates bfloat16, float16 and int8, many times slower than float32.
 
     Args:
-        precision: float32, bfloat16 or int8.
+        precision: float32, bfloat16, float16 or int8.
         device: that computes.
     """
     if device.type == "cuda" and precision == "bfloat16":
@@ -155,6 +155,10 @@ def made_for(precision: str, device: torch.device) -> bool:
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if precision == "bfloat16":
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if precision == "float16" and x86:
+        return torch.cpu._is_amx_fp16_supported()
+    if precision == "float16":
+        return torch.ops.mkldnn._is_mkldnn_fp16_supported()
     if precision == "int8" and x86:
         return torch.cpu._is_vnni_supported()
     return True

@@ -3,7 +3,7 @@
 A directory holds `config.json` and `classifier.safetensors`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,8 +90,10 @@ def load_judge(name: str, pipe: Pipeline) -> Judge:
                 f"and {describe((images.image_size,))}"
             )
         classes, network = of.classes, classifier.to(pipe.device)
+        order = order_of(of.labels, pipe.config.labels, name)
     else:
         classes, network = published(name, pipe.device)
+        order = None
     if classes != pipe.model.config.classes:
         raise UsageError(
             f"the classifier {name} knows {classes} classes, the model "
@@ -100,9 +102,27 @@ def load_judge(name: str, pipe: Pipeline) -> Judge:
 
     @torch.inference_mode()
     def judge(images: Tensor) -> Tensor:
-        return network(images).float().log_softmax(-1)
+        found = network(images).float().log_softmax(-1)
+        return found if order is None else found[:, order]
 
     return judge
+
+
+def order_of(judged: Sequence[str], wanted: Sequence[str], name: str) -> list[int] | None:
+    """Where a classifier has the classes of a model; None if they cannot be told by name.
+
+    Raises:
+        UsageError: if it knows classes of other names.
+    """
+    if not judged or not wanted or len(judged) != len(wanted) or judged == wanted:
+        return None
+    other = [label for label in wanted if label not in judged]
+    if other:
+        raise UsageError(
+            f"the classifier {name} does not know the model's class {other[0]!r}; give a "
+            "classifier of the same data"
+        )
+    return [judged.index(label) for label in wanted]
 
 
 def judge_identity(name: str) -> str:

@@ -1,7 +1,7 @@
 """A tokenizer and a transformer that belong together, with what both need to meet people.
 
-Labels become numbers here and pictures tensors. What is done with them is told in `editing.editor`
-and `pipeline`.
+Labels become numbers here, as `labels` reads them, and pictures tensors. What is done with them is
+told in `editing.editor` and `pipeline`.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,13 @@ from torch import Tensor
 from nextscale.acceleration import compile_networks, quantize_linear
 from nextscale.config.model import ModelConfig
 from nextscale.devices import usable_device
-from nextscale.errors import UsageError, shown, unknown
+from nextscale.errors import UsageError
+from nextscale.labels import Label, label_name, label_number
 from nextscale.models.build import Model
 from nextscale.pixels import crop_to, is_grey, recoloured, to_tensor, upright
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
 
-LONGEST_NUMBER = 18  # digits of a label
-Label = int | str | None
 Pictures = Image.Image | Sequence[Image.Image]
 
 
@@ -85,34 +84,20 @@ class Networks:
         return self
 
     def label_numbers(self, labels: Sequence[Label]) -> Tensor:
-        """Numbers int64 (B,) of labels given by number or name; None means no class.
+        """Numbers int64 (B,) of labels: names, or numbers as integers; None means no class.
+
+        See `labels.label_number`; the number of classes means none, too.
 
         Raises:
-            UsageError: at a name or number that the model does not know.
+            UsageError: at a label that the model does not know.
         """
         classes, names = self.model.config.classes, self.config.labels
-        numbers = []
-        for label in labels:
-            if label is None:
-                numbers.append(classes)
-            elif isinstance(label, str) and label.lstrip("-").isdigit():
-                if len(label) > LONGEST_NUMBER:
-                    raise UsageError(f"label {shown(label)} is out of range")
-                numbers.append(int(label))
-            elif isinstance(label, str):
-                lowered = [name.lower() for name in names]
-                if label.lower() not in lowered:
-                    known = ", ".join(names) if 0 < len(names) <= 50 else numbered(classes)
-                    raise unknown("label", label, names, f"the model knows {known}")
-                numbers.append(lowered.index(label.lower()))
-            else:
-                numbers.append(int(label))
-        wrong = [n for n in numbers if not 0 <= n <= classes]
-        if wrong:
-            raise UsageError(
-                f"label {wrong[0]} is out of range; the model knows {numbered(classes)}"
-            )
+        numbers = [label_number(label, names, classes) for label in labels]
         return torch.tensor(numbers, dtype=torch.long, device=self.device)
+
+    def label_name(self, number: int) -> str:
+        """The text that `label_numbers` reads as this number; that of no class as well."""
+        return label_name(number, self.config.labels, self.model.config.classes)
 
     def labels_of(self, label: Sequence[Label] | Label, count: int) -> Tensor:
         """Numbers int64 (count,) of one label for all or one each."""
@@ -161,13 +146,6 @@ def as_pictures(image: Pictures) -> list[Image.Image]:
 
 def as_list(labels: Sequence[Label] | Label) -> list[Label]:
     """One label or several as a list."""
-    if labels is None or isinstance(labels, str | Integral):
+    if labels is None or isinstance(labels, str | Integral | float):  # a float is then refused
         return [cast(Label, labels)]
     return list(cast(Sequence[Label], labels))
-
-
-def numbered(classes: int) -> str:
-    """The labels that a model of so many classes knows, in words."""
-    if classes == 0:
-        return "only none (no classes)"
-    return f"{'0' if classes == 1 else f'0 to {classes - 1}'} and none"

@@ -14,7 +14,7 @@ from nextscale.editing.editor import Editor
 from nextscale.errors import UsageError, check_keywords
 from nextscale.networks import Label, Pictures, as_list, as_pictures
 from nextscale.pixels import to_pictures
-from nextscale.rejection import candidates, choose, own_class
+from nextscale.rejection import candidates, check_judged, choose, own_class
 from nextscale.sampling import State, generate, last_state
 from nextscale.seeds import seeds_from
 
@@ -55,7 +55,7 @@ class Pipeline(Editor):
         """Draws one image a label.
 
         Args:
-            labels: numbers or names; None means no class.
+            labels: names, or numbers as integers; None means no class. See `labels.label_number`.
             seed: image i is drawn with seed + i, so it does not depend on the others; None draws
                 a fresh one.
             seeds: one an image, instead of `seed`.
@@ -79,6 +79,8 @@ class Pipeline(Editor):
             raise UsageError(f"batch is {batch}; it must be at least 1")
         if (keep < 1) != (judge is not None):
             raise UsageError(f"keep is {keep}; below 1 it needs a judge, else none")
+        if judge is not None and wanted:
+            check_judged(wanted, self.model.config.classes)
         drawn = wanted if judge is None else candidates(wanted, keep)
         if seeds is None and options.get("generator") is None:
             seeds = seeds_from(seed, len(drawn))

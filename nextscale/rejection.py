@@ -50,6 +50,12 @@ def choose(scores: Sequence[float], drawn: Sequence[int], labels: Sequence[int])
     return [next(turns[label]) for label in labels]
 
 
+def check_judged(labels: Sequence[int], classes: int) -> None:
+    """Raises UsageError at a label that means no class, which no classifier can judge."""
+    if max(labels) >= classes:
+        raise UsageError("an image without a class cannot be judged; give labels, or keep all")
+
+
 def own_class(log_probabilities: Tensor, labels: Sequence[int]) -> list[float]:
     """Each image's log-probability of its own label.
 
@@ -60,6 +66,5 @@ def own_class(log_probabilities: Tensor, labels: Sequence[int]) -> list[float]:
     Raises:
         UsageError: at a label that means no class.
     """
-    if max(labels) >= log_probabilities.shape[1]:
-        raise UsageError("an image without a class cannot be judged; give labels, or keep all")
+    check_judged(labels, log_probabilities.shape[1])
     return log_probabilities[torch.arange(len(labels)), torch.tensor(labels)].tolist()

@@ -5,6 +5,7 @@ Reads the released files, the published trainer's nested ones, and compiled or d
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -115,7 +116,8 @@ def from_released(
     Args:
         tokenizer_state: `vae_ch160v4096z32.pth`, or a trainer's file.
         transformer_state: `var_d*.pth`, or a trainer's file; None gives a tokenizer alone.
-        scales: the pyramid; None reads it from `lvl_1L`, or takes the released one without it.
+        scales: the pyramid; None reads it from `lvl_1L`. Without that it is taken to be a released
+            one, with a warning.
         config: fields of `TokenizerConfig` that shapes cannot tell (z_norm, phi_ratio,
             commitment); the released values unless given.
 
@@ -140,6 +142,12 @@ def from_released(
     sampling = replace(SAMPLING, top_k=min(SAMPLING.top_k, tokenizer_config.codes))
     whole = ModelConfig(tokenizer_config, model_config, sampling)
     return Pipeline(tokenizer, model, whole)
+
+
+def holds_both(state: Mapping[str, Any]) -> bool:
+    """Whether this is a trainer's file, with tokenizer and transformer in it."""
+    trainer = state.get("trainer")
+    return isinstance(trainer, Mapping) and all(part in trainer for part in NESTED.values())
 
 
 def flatten_released(state: Mapping[str, Any], part: str) -> dict[str, Tensor]:
@@ -229,9 +237,12 @@ def shorten(names: list[str]) -> str:
 
 
 def read_scales(transformer: State | None) -> Scales:
-    """The pyramid: each level's count in `lvl_1L` is its area; else the released ones by length."""
+    """The pyramid: each level's count in `lvl_1L` is its area; else the released ones by length.
+
+    Warns where the file does not tell them.
+    """
     if transformer is None:
-        return RELEASED_256
+        return assumed(RELEASED_256)
     if "lvl_1L" in transformer:
         levels = transformer["lvl_1L"]
         check_numbers(levels, False, "lvl_1L")
@@ -245,8 +256,18 @@ def read_scales(transformer: State | None) -> Scales:
     tokens = transformer["pos_1LC"].shape[1]
     for scales in (RELEASED_256, RELEASED_512):
         if length(scales) == tokens:
-            return scales
+            return assumed(scales)
     raise UsageError(f"{tokens} positions fit no released pyramid; give the scales")
+
+
+def assumed(scales: Scales) -> Scales:
+    """Released scales that stand for those that a file does not hold; warns of it."""
+    warnings.warn(
+        f"the file holds no scales (lvl_1L): the released {describe(scales)} are assumed; give "
+        "the scales if they are others",
+        stacklevel=4,
+    )
+    return scales
 
 
 def read_tokenizer_config(tensors: State, scales: Scales) -> TokenizerConfig:

@@ -32,7 +32,7 @@ class State:
     Attributes:
         scale: (h, w) of the scale drawn last.
         tokens: int64 (B, h, w), this scale's, as drawn.
-        accumulated: (B, C, H, W), codes of all scales so far.
+        accumulated: float32 (B, C, H, W), codes of all scales so far.
         seeds: of the images; empty if they are drawn by a generator.
     """
 
@@ -43,7 +43,7 @@ class State:
     seeds: tuple[int, ...] = ()
 
     def image(self, tile: int = 0) -> Tensor:
-        """The picture so far, (B, channels, H, W) in [-1, 1].
+        """The picture so far, float32 (B, channels, H, W) in [-1, 1].
 
         Args:
             tile: side of the tiles it is decoded in, see `decode_tiled`; 0 decodes it whole.
@@ -108,7 +108,7 @@ def soften(
     """Smooth mode: the codebook's average under gumbel-softmax, vectors (B, l, C). Pictures only.
 
     Args:
-        logits: filtered, (B, l, V).
+        logits: filtered, float32 (B, l, V).
         codebook: (V, C).
         ratio: position of the scale; noise falls and contrast rises along it.
         generators: as in `draw`.
@@ -119,16 +119,16 @@ def soften(
         return -torch.empty_like(part).exponential_(generator=generator).log()
 
     gumbel = for_each_generator(noise, logits.flatten(0, 1), generators).view(logits.shape)
-    return ((logits * (1 + ratio) + gumbel) / temperature).softmax(-1) @ codebook
+    return ((logits * (1 + ratio) + gumbel) / temperature).softmax(-1) @ codebook.float()
 
 
 def expected(logits: Tensor, codebook: Tensor) -> Tensor:
-    """The codes' mean under filtered logits (B, l, V), vectors (B, l, C).
+    """The codes' mean under filtered logits float32 (B, l, V), vectors (B, l, C).
 
     Tokens of a scale are drawn independently, so that neighbours may contradict each other; their
     means do not. What is lost is the variety of the scale.
     """
-    return logits.softmax(-1) @ codebook
+    return logits.softmax(-1) @ codebook.float()
 
 
 def for_each_generator(

@@ -1,5 +1,6 @@
 """Classifiers on disk: what is written is read again, and damage is one line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,14 @@ def test_a_torchvision_model_judges(
         load_judge("resnet18", imagenet)
     with pytest.raises(UsageError, match="unknown classifier 'nobody'; give fashion-mnist"):
         load_judge("nobody", pipe)
+
+
+def test_a_judge_s_classes_are_told_by_name(pipe: Pipeline, classifier: str) -> None:
+    images = torch.rand(3, 1, 8, 8) * 2 - 1
+    plain = load_judge(classifier, pipe)(images)
+    turned = replace(pipe.config, labels=("coat", "Ankle boot", "bag"))
+    other = load_judge(classifier, Pipeline(pipe.tokenizer, pipe.model, turned))(images)
+    assert torch.equal(other, plain[:, [2, 0, 1]])
+    strange = replace(pipe.config, labels=("coat", "hat", "bag"))
+    with pytest.raises(UsageError, match="does not know the model's class 'hat'"):
+        load_judge(classifier, Pipeline(pipe.tokenizer, pipe.model, strange))

@@ -116,7 +116,8 @@ def test_swapped_files_are_refused(states):
 
 
 def test_a_tokenizer_alone_takes_the_released_scales(states):
-    pipe = from_released(states[0], None)
+    with pytest.warns(UserWarning, match="released 1 2 3 4 5 6 8 10 13 16 are assumed"):
+        pipe = from_released(states[0], None)
     assert pipe.maybe_model is None
     assert pipe.config.tokenizer.scales == RELEASED_256
     assert from_released(states[0], None, "1 2").config.tokenizer.scales == ((1, 1), (2, 2))
@@ -181,7 +182,8 @@ def test_without_levels_the_released_pyramid_is_known_by_its_length(states):
         from_released(states[0], transformer)
     transformer["pos_1LC"] = torch.randn(1, 680, 128)
     transformer["lvl_embed.weight"] = torch.randn(10, 128)
-    assert from_released(states[0], transformer).model.scales == RELEASED_256
+    with pytest.warns(UserWarning, match="are assumed"):
+        assert from_released(states[0], transformer).model.scales == RELEASED_256
 
 
 def test_non_square_scales_must_be_given(states):

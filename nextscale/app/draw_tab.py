@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from nextscale.app.controls import MODEL, buttons, results, sampling_controls, shown, telling
-from nextscale.app.studio import MOST_IMAGES, NONE, Studio
+from nextscale.app.studio import MOST_IMAGES, Studio
 
 
 def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
@@ -15,7 +15,7 @@ def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
         with gr.Column(scale=1, min_width=280):
             labels = gr.Dropdown(
                 classes,
-                value=classes[: min(10, len(classes) - 1)] or [NONE],
+                value=classes[: min(10, len(classes) - 1)] or classes,
                 multiselect=True,
                 label="Classes",
                 info="in turn",

@@ -19,7 +19,7 @@ from nextscale.app.controls import (
     shown,
     telling,
 )
-from nextscale.app.studio import MOST_CANDIDATES, NONE, Studio
+from nextscale.app.studio import MOST_CANDIDATES, Studio
 from nextscale.errors import UsageError
 from nextscale.pixels import checked
 
@@ -57,7 +57,7 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
                 value="inpaint",
                 label="Task",
             )
-            label = gr.Dropdown(studio.classes(), value=NONE, label="Class")
+            label = gr.Dropdown(studio.classes(), value=studio.classes()[-1], label="Class")
             with gr.Accordion("More", open=False):
                 candidates = gr.Slider(1, MOST_CANDIDATES, 4, step=1, label="Candidates")
                 seed = gr.Number(0, label="Seed")

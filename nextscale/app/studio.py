@@ -30,7 +30,6 @@ TASKS: tuple[Task, ...] = ("inpaint", "class", "outpaint", "vary")
 MOST_IMAGES = 32
 KEPT = 3600  # seconds that an archive is kept for download
 MOST_CANDIDATES = 16
-NONE = "none"  # the label of no class
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,8 @@ class Studio:
         self.colours = code_colours(pipe.tokenizer.quantizer.codebook)
 
     def classes(self) -> list[str]:
-        """Names of the classes, or their numbers where they have none, and `none`."""
-        model, names = self.pipe.model.config, self.pipe.config.labels
-        known = [*names[: model.classes], *map(str, range(len(names), model.classes))]
-        return [*known, NONE]
+        """Names of the classes, or their numbers where they have none, and that of no class."""
+        return [self.pipe.label_name(i) for i in range(self.pipe.model.config.classes + 1)]
 
     def draw(
         self, labels: Sequence[str], count: int, seed: int, sampling: dict[str, Any]
@@ -76,7 +73,7 @@ class Studio:
         count = whole("count", count, 1, MOST_IMAGES)
         seed = whole("seed", seed, 0, LARGEST_SEED - count)
         if not labels:
-            raise UsageError(f"no class is chosen; choose one, or {NONE}")
+            raise UsageError(f"no class is chosen; choose one, or {self.classes()[-1]!r}")
         left_out, labels = labels[count:], labels[:count]
         turn = [self.label(labels[i % len(labels)]) for i in range(count)]
         scales = self.pipe.tokenizer.config.scales
@@ -110,7 +107,7 @@ class Studio:
             task: `inpaint` and `class` need a mask.
             image: of any size.
             mask: white is redrawn.
-            label: a class or `none`.
+            label: of `classes`.
             candidates: edits to choose from.
             seed: candidate i is drawn with seed + i · `CANDIDATE_STEP`.
             options: of `Pipeline.edit`, `outpaint` or `vary`.
@@ -172,12 +169,14 @@ class Studio:
         use = code_use([each[0] for each in tokens], len(quantizer.codebook))
         return tiles, self.pipe.pyramid(image), use
 
-    def label(self, name: str) -> str | None:
-        """A label as the pipeline takes it. Raises UsageError if it is not known."""
-        if name.lower() == NONE:
-            return None
-        self.pipe.label_numbers([name])
-        return name
+    def label(self, name: str) -> int | None:
+        """A label as the pipeline takes it, None being no class.
+
+        Raises:
+            UsageError: if it is not known.
+        """
+        (number,) = self.pipe.label_numbers([name]).tolist()
+        return None if number == self.pipe.model.config.classes else number
 
     def pack(self, files: dict[str, Image.Image], words: Sequence[object]) -> str:
         """Writes pictures, and the command that makes them again, into an archive."""

@@ -45,12 +45,13 @@ def open_pipeline(config: SampleConfig, device: torch.device, mode: str) -> Pipe
 def random_pipeline(name: str, device: torch.device, dtype: torch.dtype) -> Pipeline:
     """A pipeline of a model's shape with fresh weights."""
     whole = checkpoint.config_of(name)
-    if whole.model is None:
+    shape = whole.model
+    if shape is None:
         raise UsageError(f"{name} is a tokenizer alone; drawing needs a transformer too")
-    check_room(lambda: build_model(whole.model, whole.tokenizer), name, copies=1)
+    check_room(lambda: build_model(shape, whole.tokenizer), name, copies=1)
     torch.manual_seed(0)
     with device:
-        tokenizer, model = Tokenizer(whole.tokenizer), build_model(whole.model, whole.tokenizer)
+        tokenizer, model = Tokenizer(whole.tokenizer), build_model(shape, whole.tokenizer)
     return Pipeline(tokenizer.to(dtype), model.to(dtype), whole)
 
 

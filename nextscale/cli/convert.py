@@ -1,19 +1,20 @@
 """`nextscale convert`: a checkpoint directory from released or published state dicts."""
 
+import warnings
 from typing import Any
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser
+from nextscale.cli.options import Parser, tell
 
 
 def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
     add = parser.add_argument
-    add("tokenizer", type=str, help="published state dict, or a trainer's file")
-    add("transformer", type=str, nargs="?", help="the same; may be the trainer's file once more")
+    add("tokenizer", type=str, help="published state dict, or a trainer's file, which holds both")
+    add("transformer", type=str, nargs="?", help="the same [of a trainer's file, else none]")
     add("out", type=str, help="checkpoint directory to write")
-    add("--scales", type=str, nargs="+", help="sides or HxW [as the transformer tells]")
+    add("--scales", type=str, nargs="+", help="sides or HxW [as in the transformer, else released]")
     add(
         "--precision",
         choices=("float32", "float16", "bfloat16"),
@@ -31,7 +32,7 @@ def run(options: Namespace) -> int:
 
     from nextscale.checkpoint import FILES, read_config, save
     from nextscale.files import check_replaceable
-    from nextscale.released import describe_released, from_released
+    from nextscale.released import describe_released, from_released, holds_both
     from nextscale.scales import parse_scales
     from nextscale.weights import read_pickle
 
@@ -42,9 +43,15 @@ def run(options: Namespace) -> int:
     if options.phi_ratio is not None:
         told["phi_ratio"] = options.phi_ratio
     tokenizer = read_pickle(options.tokenizer)
-    transformer = None if options.transformer is None else read_pickle(options.transformer)
-    pipe = from_released(tokenizer, transformer, scales, **told)
+    transformer = tokenizer if holds_both(tokenizer) else None
+    if options.transformer is not None:
+        transformer = read_pickle(options.transformer)
+    with warnings.catch_warnings(record=True) as assumed:
+        warnings.simplefilter("always")
+        pipe = from_released(tokenizer, transformer, scales, **told)
     dtype = None if options.precision is None else getattr(torch, options.precision)
     save(pipe, out, dtype=dtype)
+    for warning in assumed:
+        tell(str(warning.message))
     print(f"{out}: {describe_released(pipe)}, tokenizer {read_config(out).tokenizer_hash}")
     return 0

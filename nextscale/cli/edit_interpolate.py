@@ -30,15 +30,24 @@ def run(options: Namespace) -> int:
     """Interpolates between two pictures."""
     from nextscale.pictures import grid
 
-    output = Output(options.out)
-    first, second = (
-        read_pictures(find_images([file]))[0] for file in (options.first, options.second)
-    )
+    paths = [find_images([file])[0] for file in (options.first, options.second)]
+    output = Output(options.out, "edits.json", paths)
+    first, second = read_pictures(paths)
     pipe = load_model(options.model, options.device)
     pictures = pipe.interpolate(first, second, options.steps)
     stem = f"{Path(options.first).stem}-{Path(options.second).stem}"
-    for number, picture in enumerate(pictures):
-        output.picture(f"{stem}-{number + 1}.png", picture)
+    files = [f"{stem}-interpolate-{number + 1}.png" for number in range(len(pictures))]
+    record = {
+        "edit": "interpolate",
+        "model": options.model,
+        "tokenizer_hash": pipe.config.tokenizer_hash,
+        "ends": list(map(str, paths)),
+        "images": [{"file": file} for file in files],
+    }
+    output.table("edits.json", record)
+    for file, picture in zip(files, pictures, strict=True):
+        output.picture(file, picture)
     output.picture("sheet.png", grid([pictures]))
+    output.tell_others()
     print(f"{len(pictures)} pictures; see {output.directory}")
     return 0

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import ActionYesNo, Namespace
 
 from nextscale.cli.inference import (
+    SAID_NONE,
     Output,
+    accelerate,
+    add_acceleration_arguments,
     add_model_arguments,
     add_running_arguments,
     add_sampling_arguments,
@@ -18,14 +21,17 @@ from nextscale.cli.inference import (
     given_sampling,
     label_numbers,
     load_model,
+    precision_of,
     progress,
     take_seed,
+    typed_label,
 )
 from nextscale.cli.options import Parser, tell
 from nextscale.cli.reconstruct import find_images, tell_changes, unique_names
 from nextscale.config.evaluation import MOST_IMAGES
 from nextscale.config.model import LARGEST_SIDE
 from nextscale.errors import UsageError
+from nextscale.labels import ALWAYS_NONE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,11 +54,12 @@ def add_editing_arguments(parser: Parser) -> None:
     add_model_arguments(parser)
     add = parser.add_argument
     add("images", type=str, nargs="+", help="files, or folders of them")
-    label = "number or name of the class to draw, of all images or one each; none is without"
-    add("--label", type=str | int, nargs="+", default=["none"], help=label)
+    label = f"of all images or one each: the class's name, or its number {SAID_NONE}"
+    add("--label", type=typed_label, nargs="+", default=[ALWAYS_NONE], help=label + " [none]")
     add_seed_argument(parser, "image i is drawn with seed + i, its candidates beyond")
     add("--candidates", type=int, default=1, help="edits of each image, written likeliest first")
     add_sampling_arguments(parser)
+    add_acceleration_arguments(parser)
     add_running_arguments(parser)
 
 
@@ -183,11 +190,34 @@ def edit_pictures(
     """
     from nextscale.checkpoint import identity
 
-    sampling, output = given_sampling(options), Output(options.out)
-    pipe = load_model(options.model, options.device)
+    sampling, output = given_sampling(options), Output(options.out, "edits.json", given.paths)
+    pipe = load_model(options.model, options.device, precision_of(options))
     labels = labels_for(pipe, options.label, len(given.pictures))
+    if name == "class" and None in labels:
+        raise UsageError("--label is missing; give the class that is drawn")
     rows = show(pipe)
     tell_changes(Counter(c for p in given.pictures for c in pipe.changes(p)), len(given.pictures))
+    made = accelerate(pipe, options, min(options.batch, len(rows)), pipe.edit_sampling(sampling))
+    record = {
+        "edit": name,
+        **identity(pipe, options.model, made["transformer"]),
+        "precision": made["precision"],
+        "compiled": made["compiled"],
+        "seed": options.seed,
+        "batch": options.batch,
+        "options": told,
+        "sampling": pipe.edit_sampling(sampling),
+        "labels": labels,
+    }
+    files = [
+        [f"{stem}-{name}-{candidate + 1}.png" for candidate in range(options.candidates)]
+        for stem in given.names
+    ]
+    planned = [
+        {"file": file, "image": str(path)}
+        for path, of_image in zip(given.paths, files, strict=True)
+        for file in of_image
+    ]
     entries = []
     with progress("editing", len(rows) * options.candidates) as advance:
         for begin in range(0, len(rows), options.batch):
@@ -198,26 +228,18 @@ def edit_pictures(
                 "candidates": options.candidates,
             }
             edits = edit(pipe, part, {**drawing, **sampling})
+            if begin == 0:  # before pictures, which a next run then knows of
+                output.table("edits.json", {**record, "images": planned})
             for number, picture in enumerate(edits):
                 image, candidate = divmod(number, options.candidates)
                 image += begin
-                file = f"{given.names[image]}-{name}-{candidate + 1}.png"
-                output.picture(file, picture)
-                entries.append({"file": file, "image": str(given.paths[image]), **picture.info})
+                output.picture(files[image][candidate], picture)
+                entries.append({**planned[len(entries)], **picture.info})
                 rows[image].append(picture)
             advance(len(edits))
     write_sheet(output, rows)
-    record = {
-        "edit": name,
-        **identity(pipe, options.model),
-        "seed": options.seed,
-        "batch": options.batch,
-        "options": told,
-        "sampling": pipe.edit_sampling(sampling),
-        "labels": labels,
-        "images": entries,
-    }
-    output.table("edits.json", record)
+    output.table("edits.json", {**record, "images": entries})
+    output.tell_others()
     images = f"{len(rows)} image{'s' * (len(rows) > 1)}"
     print(f"{len(entries)} edit{'s' * (len(entries) > 1)} of {images}; see {output.directory}")
     return 0

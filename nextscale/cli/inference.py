@@ -1,7 +1,8 @@
 """What the commands share that run a finished model: its options, its loading, and their output."""
 
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,12 +10,14 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ActionYesNo, Namespace
 
+from nextscale.cli.earlier import earlier_files, other_pictures
 from nextscale.cli.options import Parser, add_config, tell
 from nextscale.config.model import SamplingConfig
 from nextscale.errors import UsageError, shown
 from nextscale.files import FULL, disk_full, replacing_file, to_json
 from nextscale.seeds import LARGEST_SEED, fresh_seed
 
+SAID_NONE = 'without such names; none, or "" where a class is called none, is no class'
 SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth", "mean_scales")
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ def add_acceleration_arguments(parser: Parser) -> None:
     """Adds in which precision images are drawn, and whether by compiled networks."""
     add = parser.add_argument_group("speed").add_argument
     what = "of the networks [float32; bfloat16 if compiled on a GPU]; int8 needs torchao"
-    add("--precision", choices=("float32", "bfloat16", "int8"), help=what)
+    add("--precision", choices=("float32", "bfloat16", "float16", "int8"), help=what)
     add("--compile", action="store_true", help="through torch.compile; the first run takes long")
 
 
@@ -103,18 +106,25 @@ def given_sampling(options: Namespace) -> dict[str, Any]:
 def label_numbers(pipe: "Pipeline", given: Sequence[str | int]) -> list[int]:
     """Numbers of labels as they are typed; the number of classes means none.
 
-    Raises:
-        UsageError: at a label that the model does not know; none is only said by its name.
-    """
-    from nextscale.networks import numbered
+    Args:
+        given: text; an integer is one that stands in a YAML file without quotes.
 
-    classes = pipe.model.config.classes
-    wanted = [None if str(label).lower() == "none" else label for label in given]
-    numbers = pipe.label_numbers(wanted).tolist()
-    for label, number in zip(wanted, numbers, strict=True):
-        if number == classes and label is not None:
-            raise UsageError(f"label {label} is out of range; the model knows {numbered(classes)}")
-    return numbers
+    Raises:
+        UsageError: at a label that the model does not know, or an integer where names of classes
+            have leading zeros, which YAML drops.
+    """
+    padded = [name for name in pipe.config.labels if re.fullmatch("0[0-9]+", name)]
+    for label in given:
+        if padded and not isinstance(label, str):
+            raise UsageError(f"label {label} stands without quotes; write names as {padded[0]!r}")
+    return pipe.label_numbers(list(map(str, given))).tolist()
+
+
+def typed_label(value: Any) -> Any:
+    """A label as it stands on the line or in a file; `label_numbers` reads it."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"{value!r} is no name or number")
+    return value
 
 
 def check_between(least: int, most: int, **values: int | None) -> None:
@@ -231,28 +241,56 @@ def check_writable(directory: Path, what: str) -> None:
 class Output:
     """A directory made with the first file that is written into it; every file appears whole.
 
-    Files of the same name are replaced, others left alone.
+    It holds one run: what an earlier run of the same command wrote is removed before the first
+    file. Other files of the same name are replaced, all others left alone.
+
+    Args:
+        directory: made if it is not there.
+        record: file that lists the run's pictures, to be written before them; of
+            `earlier.RECORDS`, or empty where there is none.
+        inputs: files that are read.
 
     Raises:
-        UsageError: here or in writing, if the directory cannot be made or written to.
+        UsageError: here or in writing, if the directory cannot be made or written to; here, if
+            `earlier_files` raises.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, record: str = "", inputs: Iterable[Path] = ()) -> None:
         if not directory:
             raise UsageError("--out is empty; give a directory")
         self.directory = Path(directory)
         check_writable(self.directory, "--out directory")
+        self.earlier = earlier_files(self.directory, record, inputs) if record else []
+        self.written: set[str] = set()
 
     def write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
         """Writes a file beside its place and renames it."""
         place = self.directory / name
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            self.clear()
             with replacing_file(place) as file:
                 write(file)
         except OSError as error:
             said = disk_full(error) if error.errno in FULL else f"{error.strerror or error}"
             raise UsageError(f"{place} cannot be written: {said}") from error
+        self.written.add(name)
+
+    def clear(self) -> None:
+        """Removes what an earlier run wrote, and says so."""
+        if self.earlier:
+            tell(f"{len(self.earlier)} files of an earlier run in {self.directory} are replaced")
+        while self.earlier:
+            self.earlier.pop().unlink(missing_ok=True)
+
+    def tell_others(self) -> None:
+        """Says how many pictures of others lie beside those of this run, if any."""
+        count = other_pictures(self.directory, self.written)
+        if count:
+            tell(
+                f"{self.directory} also holds {count} other picture{'s' * (count > 1)}, which "
+                "`nextscale evaluate` would count among these"
+            )
 
     def picture(self, name: str, picture: "Image.Image") -> None:
         """Writes a PNG."""

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
@@ -42,12 +42,20 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Reconstructs pictures and writes them."""
     check_between(1, MOST_IMAGES, batch=options.batch)
-    output = Output(options.out)
     paths = find_images(options.images)
+    output = Output(options.out, "reconstructions.json", paths)
     pipe = load_model(options.model, options.device)
     config = pipe.tokenizer.config
     originals = read_images(paths, config.image_channels, config.image_size)
     names = unique_names(paths)
+    kinds = ("reconstruction", "pyramid") if options.pyramid else ("reconstruction",)
+    entries: list[dict[str, Any]] = [
+        {"file": f"{name}-{kind}.png", "image": str(path)}
+        for kind in kinds
+        for name, path in zip(names, paths, strict=True)
+    ]
+    record = {"model": options.model, "tokenizer_hash": pipe.config.tokenizer_hash}
+    output.table("reconstructions.json", {**record, "images": entries})
 
     pairs: list[tuple[Image.Image, Image.Image]] = []  # those shown in the sheet
     losses = []
@@ -65,7 +73,11 @@ def run(options: Namespace) -> int:
                     pairs.append((original, decoded))
                 advance(1)
 
+    for entry, loss in zip(entries, losses, strict=False):  # reconstructions come first
+        entry["psnr"] = loss if math.isfinite(loss) else None
+    output.table("reconstructions.json", {**record, "images": entries})
     output.picture("sheet.png", sheet(pairs))
+    output.tell_others()
     if len(pairs) < len(originals):
         tell(f"the sheet shows the first {len(pairs)} of {len(originals)} pictures")
     shown = [escaped(name) for name in names]

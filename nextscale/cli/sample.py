@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
+    SAID_NONE,
     Output,
     accelerate,
     add_acceleration_arguments,
@@ -26,10 +27,10 @@ from nextscale.cli.inference import (
     precision_of,
     progress,
     take_seed,
+    typed_label,
 )
 from nextscale.cli.options import Parser, tell
 from nextscale.config.evaluation import MOST_IMAGES
-from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
     add_model_arguments(parser)
     add = parser.add_argument
-    add("--labels", type=str | int, nargs="+", help="numbers, names or none [all classes in turn]")
+    labels = f"names, or numbers of classes {SAID_NONE} [all classes in turn]"
+    add("--labels", type=typed_label, nargs="+", help=labels)
     add("--count", type=int, help="images, spread evenly over the labels [one a label]")
     add_seed_argument(parser, "image i is drawn with seed + i")
     add_sampling_arguments(parser)
@@ -65,26 +67,27 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Draws images and writes them."""
     from nextscale.pixels import to_pictures
-    from nextscale.rejection import candidates, choose, own_class
+    from nextscale.rejection import candidates, check_judged, choose, own_class
     from nextscale.tokenizer.tiles import check_tile
 
     check_between(1, MOST_IMAGES, count=options.count, batch=options.batch)
     check_between(1, GRID_SHOWN, grid_columns=options.grid_columns)
     take_seed(options)
     check_tile(options.tile)
-    given, output = given_sampling(options), Output(options.out)
+    given, output = given_sampling(options), Output(options.out, "samples.json")
     pipe = load_model(options.model, options.device, precision_of(options))
     labels = choose_labels(pipe, options.labels, options.count, options.seed)
     sampling = {**vars(pipe.config.sampling), **given}
-    names = [file_name(pipe.config, i, label) for i, label in enumerate(labels)]
+    names = [file_name(pipe, i, label) for i, label in enumerate(labels)]
     judge = judge_of(options, pipe)
+    if judge is not None:
+        check_judged(labels, pipe.model.config.classes)
     if judge is not None and options.grow:
         raise UsageError("--grow shows images while they are drawn; leave it or --keep out")
     drawn = labels if judge is None else candidates(labels, options.keep)
     seeds = [options.seed + i for i in range(len(drawn))]
     check_seeds(options.seed, len(seeds) - 1)
     made = accelerate(pipe, options, min(options.batch, len(drawn)), sampling)
-
     shown = min(len(labels), GRID_SHOWN)
     pictures: list[Image.Image] = []  # those shown in the grid; all, if some are to be chosen
     growth: list[list[Image.Image]] = [[] for _ in pipe.tokenizer.config.scales]
@@ -97,6 +100,9 @@ def run(options: Namespace) -> int:
             images = draw(pipe, drawn[part], seeds[part], sampling, options.grow, options.tile)
             grown = [to_pictures(image) for image in images]
             seconds += time.perf_counter() - begin
+            if judge is None and start == 0:  # before pictures, which a next run then knows of
+                known = record(pipe, options, made, sampling, labels, names, seeds)
+                output.table("samples.json", known)
             if judge is None:
                 for name, picture in zip(names[part], grown[-1], strict=True):
                     output.picture(name, picture)
@@ -111,14 +117,16 @@ def run(options: Namespace) -> int:
     if judge is not None:
         chosen = choose(scores, drawn, labels)
         pictures, seeds = [pictures[i] for i in chosen], [seeds[i] for i in chosen]
+        known = record(pipe, options, made, sampling, labels, names, seeds)
+        output.table("samples.json", known)
         for name, picture in zip(names, pictures, strict=True):
             output.picture(name, picture)
 
     rows = grid_rows(labels[:shown], options.grid_columns)
     write_grids(output, rows, pictures, growth if options.grow else [])
-    output.table("samples.json", record(pipe, options, made, sampling, labels, names, seeds))
     if shown < len(labels):
         tell(f"the grid shows the first {shown} of {len(labels)} images")
+    output.tell_others()
     took = speed(pipe, sampling, options.grow, len(drawn), seconds, made["precision"])
     print(f"{took}; see {output.directory}")
     return 0
@@ -133,7 +141,7 @@ def choose_labels(
     the turn goes through all classes, in an order drawn by the seed where they are many.
 
     Raises:
-        UsageError: at a label that the model does not know.
+        UsageError: at a label that the model does not know, or at fewer images than labels.
     """
     classes = pipe.model.config.classes
     if given is None:
@@ -143,6 +151,15 @@ def choose_labels(
             count = count or A_FEW
     else:
         turn = label_numbers(pipe, given)
+        count = count or len(turn)
+        if count < len(turn):
+            raise UsageError(
+                f"--count {count} leaves out some of the {len(turn)} labels; give at least "
+                f"{len(turn)}, or fewer labels"
+            )
+        if more := count % len(turn):
+            told = f"the first {more} labels get one image more than the others"
+            tell(f"--count {count} is no multiple of {len(turn)}: {told}")
     return [turn[i % len(turn)] for i in range(count or len(turn))]
 
 
@@ -196,18 +213,11 @@ def write_grids(
         output.animation("growing.gif", frames)
 
 
-def file_name(config: ModelConfig, index: int, label: int) -> str:
+def file_name(pipe: "Pipeline", index: int, label: int) -> str:
     """`0003-Ankle-boot.png`; the number where classes have no names."""
-    name = re.sub(r"\W+", "-", label_name(config, label)).strip("-")[:LABEL_SHOWN].rstrip("-")
+    said = pipe.label_name(label) or "none"
+    name = re.sub(r"\W+", "-", said).strip("-")[:LABEL_SHOWN].rstrip("-")
     return f"{index:04d}-{name or label}.png"
-
-
-def label_name(config: ModelConfig, label: int) -> str:
-    """What a user calls a class."""
-    assert config.model is not None
-    if label == config.model.classes:
-        return "none"
-    return config.labels[label] if label < len(config.labels) else str(label)
 
 
 def record(
@@ -236,7 +246,7 @@ def record(
             {
                 "file": name,
                 "label": None if label == pipe.model.config.classes else label,
-                "name": label_name(pipe.config, label),
+                "name": pipe.label_name(label),
                 "seed": seed,
             }
             for label, name, seed in zip(labels, names, seeds, strict=True)

@@ -1,20 +1,29 @@
 """`nextscale scaling-laws draw`: one class and seed over model size and training (VAR Fig. 7)."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
+    SAID_NONE,
     Output,
     add_device_argument,
     add_sampling_arguments,
     add_seed_argument,
     given_sampling,
+    label_numbers,
     load_model,
     take_seed,
+    typed_label,
 )
 from nextscale.cli.options import Parser, add_config
 from nextscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from nextscale.pipeline import Pipeline
 
 SIZES, STAGES = 3, 3  # of the sheet, as in the paper
 
@@ -24,7 +33,8 @@ def add_arguments(parser: Parser) -> None:
     add_config(parser)
     add = parser.add_argument
     add("runs", type=str, nargs="+", help="directories of `nextscale scaling-laws run`")
-    add("--label", type=str | int, default=0, help="number or name of the class")
+    label = f"name of the class, or its number {SAID_NONE} [the first class]"
+    add("--label", type=typed_label, help=label)
     add_seed_argument(parser, "of every image")
     add_sampling_arguments(parser)
     add_device_argument(parser)
@@ -43,9 +53,7 @@ def run(options: Namespace) -> int:
     places = [stages(curve.folder) for curve in chosen]
     rows = [
         [
-            load_model(str(place), options.device).sample(
-                options.label, seed=options.seed, **sampling
-            )[0]
+            draw(load_model(str(place), options.device), options.label, options.seed, sampling)
             for place in row
         ]
         for row in places
@@ -56,6 +64,14 @@ def run(options: Namespace) -> int:
     output.write("size_and_training.png", lambda file: draw_sheet(rows, sizes, shares, file))
     print(f"{len(rows)} models at {len(shares)} stages; see {output.directory}")
     return 0
+
+
+def draw(
+    pipe: "Pipeline", label: str | int | None, seed: int, sampling: dict[str, Any]
+) -> "Image.Image":
+    """One image of a label as it is typed; None is the first class."""
+    number = 0 if label is None else label_numbers(pipe, [label])[0]
+    return pipe.sample(number, seed=seed, **sampling)[0]
 
 
 def spread(items: list, count: int) -> list:

@@ -43,7 +43,7 @@ def train(config: VarTraining, command: str) -> int:
     architecture = tokenizer.tokenizer.config
     size, channels = architecture.image_size, architecture.image_channels
     training, validation = open_data(config.data, size, channels, config.seed)
-    config, model, costs = start_var(config, architecture, classes=len(training.names))
+    config, model, costs = start_var(config, architecture, training.names)
     data = joined(training.record, validation.record)
     RunDirectory(Path(config.out), writes=False).check(command, config, data)
     steps_in_epoch(len(training), config.batch_size)  # both fail before hours of encoding

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,12 @@ from numpy.typing import NDArray
 from nextscale.data.picture import EXTENSIONS, known_endings
 from nextscale.errors import UsageError
 
-# What `nextscale sample` and `edit` write beside their images, by the file that describes these.
-SHEETS = {"samples.json": ("grid.png", "growing.gif"), "edits.json": ("sheet.png",)}
+# What commands write beside their images, as patterns, by the file that describes these.
+SHEETS = {
+    "samples.json": ("grid.png", "growing.gif"),
+    "edits.json": ("sheet.png",),
+    "reconstructions.json": ("sheet.png", "*-pyramid.png"),
+}
 # What systems put beside pictures (macOS, Windows, Synology); lower case.
 CLUTTER = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")
 HIDDEN, OVERVIEW, BARE = "hidden", "overviews", "without ending"  # kinds of what is left out
@@ -182,7 +187,8 @@ def check_names(folder: Path, names: Iterable[str]) -> None:
 
 def sheets(names: Collection[str]) -> list[str]:
     """Overviews that lie beside sampled images, given the names of all files of a folder."""
-    return [sheet for record, beside in SHEETS.items() if record in names for sheet in beside]
+    patterns = [sheet for record, beside in SHEETS.items() if record in names for sheet in beside]
+    return [name for name in names for pattern in patterns if fnmatchcase(name, pattern)]
 
 
 def hidden(name: str) -> bool:

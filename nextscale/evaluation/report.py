@@ -44,6 +44,9 @@ def judge_model(
             f"--count {config.count} leaves some of the {classes} classes without a sample; give "
             f"at least {classes}"
         )
+    if more := config.count % max(1, classes):
+        told = f"the first {more} have one image more than the others"
+        run.notes.append(f"--count {config.count} is no multiple of {classes} classes: {told}")
     run.check_count(config.count)
     check_size(extractor, pipe.tokenizer.config.image_size)
     run.note_colours("the model's images", pipe.tokenizer.config.image_channels == 1)

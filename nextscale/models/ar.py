@@ -44,7 +44,7 @@ class AR(Predictor):
         condition = self.condition(labels)  # (B, D)
         source = self.transformer.modulation_source(condition)
         known = teacher_inputs[:, self.path[:-1]]  # (B, L - 1, C), along the path
-        words = self.word_embedding(known) + self.places(1, len(self.path))
+        words = self.words(known) + self.places(1, len(self.path))
         start = self.embed_start(condition)  # (B, 1, D)
         x = torch.cat([start, words.to(start.dtype)], 1)  # (B, L, D)
         before = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
@@ -60,7 +60,7 @@ class AR(Predictor):
         Args:
             vectors: of that code, (B, 1, C).
         """
-        return self.word_embedding(vectors) + self.places(i, i + 1)
+        return self.words(vectors) + self.places(i, i + 1)
 
 
 def path_over(order: str, scale: Scale) -> list[int]:

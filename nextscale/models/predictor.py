@@ -49,6 +49,10 @@ class Predictor(nn.Module):
         """Evaluations of the network, one after the other, that an image takes."""
         return len(self.scales)
 
+    def words(self, vectors: Tensor) -> Tensor:
+        """Tokens (B, l, D) of code vectors (B, l, C) of any dtype, without their places."""
+        return self.word_embedding(vectors.to(self.word_embedding.weight.dtype))
+
     def embed_start(self, condition: Tensor) -> Tensor:
         """Tokens (B, l, D) that start the sequence: the condition at each start position."""
         start = condition.unsqueeze(1) + self.start_position

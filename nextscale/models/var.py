@@ -30,7 +30,7 @@ class VAR(Predictor):
         source = self.transformer.modulation_source(condition)
         start = self.embed_start(condition)  # (B, l, D)
         begin = start.shape[1]
-        words = self.word_embedding(teacher_inputs) + self.places(begin, length(self.scales))
+        words = self.words(teacher_inputs) + self.places(begin, length(self.scales))
         x = torch.cat([start, words.to(start.dtype)], 1)  # (B, L, D)
         pieces = causal_pieces(spans(self.scales), x.device)
         x = self.transformer(x, [source] * self.config.depth, pieces)
@@ -38,5 +38,5 @@ class VAR(Predictor):
 
     def embed(self, k: int, accumulated: Tensor) -> Tensor:
         """Tokens (B, l, D) of scale k > 0 from the accumulated map, shrunk to (B, C, h, w)."""
-        words = accumulated.flatten(2).transpose(1, 2)  # (B, l, C)
-        return self.word_embedding(words) + self.places(*spans(self.scales)[k])
+        vectors = accumulated.flatten(2).transpose(1, 2)  # (B, l, C)
+        return self.words(vectors) + self.places(*spans(self.scales)[k])

@@ -1,7 +1,8 @@
 """The multi-scale residual quantizer: a feature map to K token maps and back (VAR Alg. 1, 2).
 
 `Quantizer.accumulate` is the one place where a scale joins the accumulated map; encoding,
-decoding, teacher forcing, sampling and editing all call it.
+decoding, teacher forcing, sampling and editing all call it. Vectors and maps are float32 whatever
+the weights are stored in: half precision would tie distances and round away the finest residuals.
 """
 
 from collections.abc import Callable
@@ -44,7 +45,10 @@ class Phi(nn.Module):
         self.ratio = ratio
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * (1 - self.ratio) + self.conv(x) * self.ratio  # (B, C, H, W)
+        conv = self.conv
+        assert conv.bias is not None
+        mended = F.conv2d(x, conv.weight.float(), conv.bias.float(), padding=1)
+        return x * (1 - self.ratio) + mended * self.ratio  # (B, C, H, W)
 
 
 class Quantizer(nn.Module):
@@ -63,8 +67,8 @@ class Quantizer(nn.Module):
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """Codes int64 (B, h, w) nearest to vectors (B, C, h, w), by distance or cosine (z-norm)."""
-        flat = vectors.permute(0, 2, 3, 1).reshape(-1, vectors.shape[1])  # (Bhw, C)
-        codebook = self.codebook.detach()  # (V, C)
+        flat = vectors.float().permute(0, 2, 3, 1).reshape(-1, vectors.shape[1])  # (Bhw, C)
+        codebook = self.codebook.detach().float()  # (V, C)
         if self.z_norm:
             codes = (F.normalize(flat, dim=-1) @ F.normalize(codebook, dim=-1).T).argmax(1)
         else:
@@ -73,12 +77,13 @@ class Quantizer(nn.Module):
         return codes.view(vectors.shape[0], *vectors.shape[2:])
 
     def lookup(self, tokens: Tensor) -> Tensor:
-        """Code vectors (B, C, h, w) of a token map (B, h, w)."""
-        return F.embedding(tokens, self.codebook).permute(0, 3, 1, 2)
+        """Code vectors float32 (B, C, h, w) of a token map (B, h, w)."""
+        return F.embedding(tokens, self.codebook).float().permute(0, 3, 1, 2)
 
     def empty(self, batch: int) -> Tensor:
-        """The accumulated map before any scale: zeros (B, C, H, W) beside the codebook."""
-        return self.codebook.new_zeros(batch, self.codebook.shape[1], *self.scales[-1])
+        """The accumulated map before any scale: float32 zeros (B, C, H, W) beside the codebook."""
+        shape = (batch, self.codebook.shape[1], *self.scales[-1])
+        return self.codebook.new_zeros(shape, dtype=torch.float32)
 
     def accumulate(self, accumulated: Tensor, vectors: Tensor, k: int) -> Tensor:
         """Adds scale k to the accumulated map: φ of its vectors, enlarged bicubically.
@@ -108,7 +113,7 @@ class Quantizer(nn.Module):
         """Token maps that mend what is done to the coarser ones (Infinity, 2412.04431 Sec. 3.3).
 
         Args:
-            features: (B, C, H, W); quantized in the codebook's precision.
+            features: (B, C, H, W).
             disturb: token maps (B, h, w) to what stands in their place.
 
         Returns:
@@ -116,7 +121,7 @@ class Quantizer(nn.Module):
             maps that stand there.
         """
         with torch.autocast(features.device.type, enabled=False):
-            features = features.to(self.codebook.dtype)
+            features = features.float()
             tokens, placed = [], []
             accumulated, residual = torch.zeros_like(features), features
             for k, scale in enumerate(self.scales):
@@ -145,7 +150,8 @@ class Quantizer(nn.Module):
             self.shrink(accumulated, scale).flatten(2).transpose(1, 2)  # (B, l, C)
             for accumulated, scale in zip(maps, self.scales[1:], strict=True)
         ]
-        return torch.cat(inputs, 1) if inputs else self.codebook.new_zeros(batch, 0, channels)
+        none = self.codebook.new_zeros(batch, 0, channels, dtype=torch.float32)
+        return torch.cat(inputs, 1) if inputs else none
 
     def forward(self, features: Tensor) -> Quantized:
         """Quantizes features (B, C, H, W) for training, in float32; see `Quantized`."""

@@ -25,7 +25,7 @@ class Tokenizer(nn.Module):
         self.decoder = Decoder(config)
 
     def features(self, images: Tensor) -> Tensor:
-        """Continuous feature map (B, C, h, w) before quantization.
+        """Continuous feature map (B, C, h, w) before quantization, in the weights' dtype.
 
         Raises:
             ValueError: if the images are not of the configured size and channels.
@@ -33,25 +33,27 @@ class Tokenizer(nn.Module):
         expected = (self.config.image_channels, *self.config.image_size)
         if tuple(images.shape[1:]) != expected:
             raise ValueError(f"images have shape {tuple(images.shape)}; (B, *{expected}) is needed")
-        return self.to_latent(self.encoder(images))
+        return self.to_latent(self.encoder(images.to(self.to_latent.weight.dtype)))
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """K token maps int64 (B, h, w), coarse to fine."""
         return self.quantizer.encode(self.features(images))
 
     def decode(self, tokens: list[Tensor]) -> Tensor:
-        """Images (B, channels, H, W) clamped to [-1, 1]; the first k of K token maps suffice."""
+        """Images float32 (B, channels, H, W) clamped to [-1, 1]; the first k of K maps suffice."""
         return self.decode_accumulated(self.quantizer.accumulated_maps(tokens)[-1])
 
     def decode_accumulated(self, accumulated: Tensor) -> Tensor:
-        """Images clamped to [-1, 1] of an accumulated map (B, C, h, w).
+        """Images float32 clamped to [-1, 1] of an accumulated map (B, C, h, w).
 
         On a CPU large ones are decoded a few at a time: all at once they take more memory, and
         leave its caches.
         """
+        accumulated = accumulated.to(self.from_latent.weight.dtype)
         accumulated = accumulated.contiguous(memory_format=torch.channels_last)  # faster on a CPU
         images = [
-            self.decoder(self.from_latent(part)).clamp(-1, 1) for part in self.portions(accumulated)
+            self.decoder(self.from_latent(part)).float().clamp(-1, 1)
+            for part in self.portions(accumulated)
         ]
         return images[0] if len(images) == 1 else torch.cat(images)
 

@@ -1,5 +1,6 @@
 """Where a training starts: at nothing, or at a checkpoint fitted to other classes or scales."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from nextscale.sampling import check_options
 from nextscale.scales import Scale, Scales, describe, parse_scales, position, spans
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+NAMES_SHOWN = 4  # of classes in a line
 PHIS = "quantizer.phis."  # of the names of a tokenizer's weights
 
 
@@ -81,29 +83,30 @@ def load_tokenizer(config: VarTraining) -> tuple[Pipeline, list[str]]:
 
 
 def start_var(
-    config: VarTraining, tokenizer: TokenizerConfig, classes: int
+    config: VarTraining, tokenizer: TokenizerConfig, names: Sequence[str]
 ) -> tuple[VarTraining, Model, list[str]]:
     """The configuration with the architecture that is trained, and the transformer to start from.
 
     Args:
         tokenizer: of `load_tokenizer`.
-        classes: that the data has.
+        names: of the data's classes, in the order of their numbers.
 
     Raises:
         UsageError: if `model` is given beside `init` and is another one, or it cannot be drawn
             from as `sampling` says.
     """
     if config.init:
-        start = checkpoint.load(config.init).model
+        pipe = checkpoint.load(config.init)
+        start = pipe.model
         if config.model not in (TransformerConfig(), replace(start.config, classes=1000)):
             raise UsageError(
                 f"{config.init} holds another transformer than the model options describe; leave "
                 "them out, the architecture comes from --init"
             )
-        model, notes = fitted(start, tokenizer.scales, classes)
+        model, notes = fitted(start, tokenizer.scales, pipe.config.labels, names)
     else:
         torch.manual_seed(config.seed)
-        architecture = replace(config.model, classes=classes)
+        architecture = replace(config.model, classes=len(names))
         check_room(
             lambda: build_model(architecture, tokenizer), "training this transformer", TRAINED
         )
@@ -137,22 +140,24 @@ def with_scales(tokenizer: Tokenizer, scales: Scales) -> tuple[Tokenizer, list[s
     return changed.train(tokenizer.training), [note]
 
 
-def fitted(model: Model, scales: Scales, classes: int) -> tuple[Model, list[str]]:
-    """A transformer for other scales or another number of classes, and lines on what that costs.
+def fitted(
+    model: Model, scales: Scales, old_names: Sequence[str], names: Sequence[str]
+) -> tuple[Model, list[str]]:
+    """A transformer for other scales or classes, and lines on what that costs.
 
     Positions of a new scale are interpolated from the old scale at the nearest place in the
-    pyramid, levels linearly. Where the number of classes changes, every class starts as "none".
+    pyramid, levels linearly. Embeddings of classes follow their names.
+
+    Args:
+        old_names: of the model's classes; empty or fewer than its classes if it has none.
+        names: of the classes that it is fitted to.
     """
-    config = replace(model.config, classes=classes)
+    config = replace(model.config, classes=len(names))
     weights = dict(model.state_dict())
-    notes = []
-    if classes != model.config.classes:
-        none = weights["condition.embedding.weight"][-1:]
-        weights["condition.embedding.weight"] = none.repeat(classes + 1, 1)
-        notes.append(
-            f"{model.config.classes} classes become {classes}: every class starts as 'none', what "
-            "the model knew of its classes is lost"
-        )
+    sources, notes = rows_of_classes(model.config.classes, old_names, names)
+    if sources != list(range(model.config.classes)):
+        rows = weights["condition.embedding.weight"]
+        weights["condition.embedding.weight"] = rows[[*sources, model.config.classes]]
     if scales != model.scales:
         old = weights["position_embedding"]
         sources = [nearest_scale(k, len(scales), len(model.scales)) for k in range(len(scales))]
@@ -171,6 +176,44 @@ def fitted(model: Model, scales: Scales, classes: int) -> tuple[Model, list[str]
         changed = type(model)(config, scales, model.codes, model.latent)
     changed.load_state_dict(weights, assign=True)
     return changed, notes
+
+
+def rows_of_classes(
+    count: int, old_names: Sequence[str], names: Sequence[str]
+) -> tuple[list[int], list[str]]:
+    """The old embedding that each class starts from, and a line where it is not simply its own.
+
+    A class takes the row of its name; a new one that of "none", behind the old classes. Where the
+    old classes have no names, rows stay by number if there are as many, else all start new.
+
+    Args:
+        count: number of old classes.
+        old_names: theirs.
+        names: of the new classes.
+    """
+    if len(old_names) != count:
+        if len(names) == count:
+            line = f"the {count} classes of --init have no names: rows of classes stay by number"
+            return list(range(count)), [line]
+        line = f"{count} classes without names become {len(names)}: every class starts as 'none'"
+        return [count] * len(names), [line]
+    known = {name: i for i, name in enumerate(old_names)}
+    sources = [known.get(name, count) for name in names]
+    if sources == list(range(count)):
+        return sources, []
+    groups = {
+        "kept": [name for name in names if name in known],
+        "new, started as 'none'": [name for name in names if name not in known],
+        "dropped": [name for name in old_names if name not in names],
+    }
+    told = ", ".join(f"{len(group)} {what}{some_of(group)}" for what, group in groups.items())
+    return sources, [f"{count} classes become {len(names)}, rows follow names: {told}"]
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first names in brackets; nothing of none."""
+    more = ", …" if len(names) > NAMES_SHOWN else ""
+    return f" ({', '.join(names[:NAMES_SHOWN])}{more})" if names else ""
 
 
 def nearest_scale(k: int, count: int, old_count: int) -> int:

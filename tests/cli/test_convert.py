@@ -67,6 +67,28 @@ def test_a_trainer_s_file_may_be_given_twice(states, tmp_path):
     assert checkpoint.load(out).config.model.depth == 2
 
 
+def test_a_trainer_s_file_alone_gives_both_parts(states, tmp_path, capsys):
+    path, out = str(tmp_path / "ar-ckpt-best.pth"), tmp_path / "model"
+    torch.save({"trainer": {"vae_local": states[0], "var_wo_ddp": states[1]}, "epoch": 3}, path)
+    assert main(["convert", path, str(out)]) == 0
+    said = capsys.readouterr()
+    assert "VAR of depth 2, 128 codes, scales 1 2 3 4 6" in said.out
+    assert said.err == ""
+    pipe = checkpoint.load(out)
+    expected = from_released(*states)
+    assert all(
+        torch.equal(value, expected.model.state_dict()[name])
+        for name, value in pipe.model.state_dict().items()
+    )
+
+
+def test_assumed_scales_are_said(files, tmp_path, capsys):
+    assert main(["convert", files[0], str(tmp_path / "assumed")]) == 0
+    assert "released 1 2 3 4 5 6 8 10 13 16 are assumed" in capsys.readouterr().err
+    assert main(["convert", files[0], str(tmp_path / "given"), "--scales", "1", "2", "6"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_precision_rounds_and_the_hash_is_of_what_is_stored(files, tmp_path, capsys):
     out = tmp_path / "half"
     assert main(["convert", *files, str(out), "--precision", "float16"]) == 0

@@ -32,6 +32,7 @@ def test_each_picture_and_a_sheet(saved, photographs, tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert sorted(file.name for file in out.iterdir()) == [
         "noise-reconstruction.png",
+        "reconstructions.json",
         "sheet.png",
         "slope-reconstruction.png",
     ]

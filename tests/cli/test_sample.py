@@ -161,6 +161,18 @@ def test_options_not_given_are_the_configuration_s(pipe, tmp_path):
     assert read_record(out)["sampling"] == vars(SamplingConfig(cfg=2.0, top_k=3))
 
 
+def test_names_with_zeros_need_quotes_in_a_file(pipe, refused, tmp_path) -> None:
+    named = Pipeline(pipe.tokenizer, pipe.model, replace(pipe.config, labels=("007", "010", "011")))
+    checkpoint.save(named, tmp_path / "model")
+    (tmp_path / "options.yaml").write_text("labels: [010]\n")
+    words = ["--config", tmp_path / "options.yaml", "--out", tmp_path / "out"]
+    assert "stands without quotes" in refused("sample", tmp_path / "model", *words)
+    (tmp_path / "options.yaml").write_text("labels: ['010']\n")
+    assert main(list(map(str, ["sample", tmp_path / "model", *words]))) == 0
+    record = json.loads((tmp_path / "out" / "samples.json").read_text())["images"]
+    assert [entry["name"] for entry in record] == ["010"]
+
+
 def test_options_come_from_a_file_too(draw, tmp_path):
     (tmp_path / "options.yaml").write_text("count: 5\nlabels: [1, none]\nguidance: constant\n")
     record = read_record(draw("--config", tmp_path / "options.yaml", "--count", 3))

@@ -22,7 +22,7 @@ from nextscale.training.start import (
     start_var,
     with_scales,
 )
-from tests.conftest import TINY_TOKENIZER
+from tests.conftest import LABELS, TINY_TOKENIZER
 from tests.parity import figures
 from tests.training import runs
 
@@ -97,7 +97,7 @@ def test_architecture_beside_init_must_agree(saved: str) -> None:
         start_tokenizer(TokenizerTraining(init=saved, tokenizer=TokenizerConfig(codes=32)))
     with pytest.raises(UsageError, match="leave them out"):
         start_var(
-            VarTraining(init=saved, model=TransformerConfig(depth=3)), TokenizerConfig(), classes=3
+            VarTraining(init=saved, model=TransformerConfig(depth=3)), TokenizerConfig(), LABELS
         )
 
 
@@ -116,24 +116,55 @@ def test_of_one_phi_a_scale_a_new_scale_copies_the_nearest(make_tokenizer) -> No
 def test_a_transformer_goes_on_from_a_checkpoint(saved: str, pipe: Pipeline) -> None:
     tokenizer, lines = load_tokenizer(VarTraining(init=saved))
     assert lines == []
-    config, model, notes = start_var(VarTraining(init=saved), tokenizer.tokenizer.config, classes=3)
+    config, model, notes = start_var(VarTraining(init=saved), tokenizer.tokenizer.config, LABELS)
     assert notes == []
     assert config.model == pipe.model.config
     runs.assert_identical(model.state_dict(), pipe.model.state_dict())
 
 
-def test_other_classes_start_as_none(model: VAR) -> None:
-    changed, (note,) = fitted(model, OLD, classes=5)
-    assert changed.config == replace(model.config, classes=5)
-    assert note.startswith("3 classes become 5: ")
-    none = model.condition.embedding.weight[3]
-    assert torch.equal(changed.condition.embedding.weight, none.expand(6, -1))
+@pytest.mark.parametrize(
+    ("names", "rows", "parts"),
+    [
+        (LABELS, [0, 1, 2], []),
+        (("coat", "bag", "Ankle boot"), [2, 1, 0], ["3 kept", "0 new", "0 dropped"]),
+        (
+            ("bag", "coat", "hat"),
+            [1, 2, 3],
+            ["2 kept (bag, coat)", "(hat)", "1 dropped (Ankle boot)"],
+        ),
+        (
+            ("a", "bag", "c", "d", "e", "f"),
+            [3, 1, 3, 3, 3, 3],
+            ["5 new", "(a, c, d, e, …)", "2 dropped"],
+        ),
+        (("bag",), [1], ["3 classes become 1", "1 kept (bag)", "0 new", "2 dropped"]),
+        ((), [], ["0 kept", "3 dropped"]),
+    ],
+)
+def test_rows_of_classes_follow_their_names(model: VAR, names, rows, parts) -> None:
+    changed, notes = fitted(model, OLD, LABELS, names)
+    assert changed.config == replace(model.config, classes=len(names))
+    assert len(notes) == bool(parts)
+    for part in parts:
+        assert part in notes[0]
+    old = model.condition.embedding.weight
+    assert torch.equal(changed.condition.embedding.weight, old[[*rows, 3]])
     kept = changed.state_dict() | {"condition.embedding.weight": None}
     runs.assert_identical(kept, model.state_dict() | {"condition.embedding.weight": None})
 
 
+def test_classes_without_names_stay_by_number_if_there_are_as_many(model: VAR) -> None:
+    changed, (note,) = fitted(model, OLD, (), ("a", "b", "c"))
+    assert "no names" in note
+    assert torch.equal(changed.condition.embedding.weight, model.condition.embedding.weight)
+    changed, (note,) = fitted(model, OLD, (), ("a", "b"))
+    assert "3 classes without names become 2" in note
+    none = model.condition.embedding.weight[3]
+    assert torch.equal(changed.condition.embedding.weight, none.expand(3, -1))
+
+
 def test_positions_are_interpolated_scale_by_scale(model: VAR) -> None:
-    changed, (note,) = fitted(model, NEW, classes=3)
+    changed, (note,) = fitted(model, NEW, LABELS, LABELS)
     assert note.startswith("scales 1 2 4 become 1 2 3 4 6: ")
     assert [nearest_scale(k, 5, 3) for k in range(5)] == [0, 0, 1, 1, 2]
 
@@ -154,7 +185,7 @@ def test_positions_are_interpolated_scale_by_scale(model: VAR) -> None:
 
 
 def test_a_larger_start_is_interpolated_too(model: VAR) -> None:
-    changed, _ = fitted(model, ((2, 2), (4, 4)), classes=3)
+    changed, _ = fitted(model, ((2, 2), (4, 4)), LABELS, LABELS)
     torch.testing.assert_close(changed.start_position, model.start_position.expand(4, -1))
     torch.testing.assert_close(changed.level_embedding, model.level_embedding[[0, 2]])
 
@@ -172,7 +203,7 @@ def test_a_tokenizer_is_needed() -> None:
 
 def test_a_tokenizer_alone_starts_no_transformer(other: str) -> None:
     with pytest.raises(UsageError, match="holds a tokenizer alone"):
-        start_var(VarTraining(init=other), TokenizerConfig(**TINY_TOKENIZER), classes=3)
+        start_var(VarTraining(init=other), TokenizerConfig(**TINY_TOKENIZER), LABELS)
 
 
 def test_released_weights_are_tuned_on_other_classes_and_scales(
@@ -191,7 +222,7 @@ def test_released_weights_are_tuned_on_other_classes_and_scales(
     words = ["train", "var", "--out", tmp_path / "var", "--cache", tmp_path / "tokens", *run]
     assert runs.main(list(map(str, words))) == 0
     told = capfd.readouterr().out
-    assert f"{before.model.config.classes} classes become 3: every class starts as 'none'" in told
+    assert f"{before.model.config.classes} classes without names become 3: every class" in told
     assert "positions are interpolated scale by scale" in told
     tuned = nextscale.load(tmp_path / "var" / "final")
     assert tuned.model.config.classes == 3
