@@ -5,7 +5,7 @@ Every default of the project's networks lives here. Released values are those of
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_type_hints
 
 from nextscale.config.validation import as_tuples, check_type
 from nextscale.errors import UsageError, check_range, shown
@@ -335,7 +335,7 @@ def of_type(hint: Any, value: Any, name: str) -> Any:
     if inner is not None:
         if isinstance(value, inner) or (value is None and type(None) in get_args(hint)):
             return value
-        return build(inner, value, name)
+        return build(inner, cast("Mapping[str, Any]", value), name)
     if hint == Scales:
         return parse_scales(value)
     value = as_tuples(hint, value)
