@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nextscale.checkpoint import BUNDLED, CONFIG
+from nextscale.checkpoint import BUNDLED, CONFIG, best_of
 from nextscale.config.model import ClassifierConfig, build
 from nextscale.errors import UsageError, to_install
 from nextscale.files import read_json
@@ -33,14 +33,16 @@ def classifier_names() -> list[str]:
 
 def is_classifier(name: str) -> bool:
     """Whether `load_classifier` finds something under this name."""
-    return name in classifier_names() or (Path(name) / CLASSIFIER).is_file()
+    if name in classifier_names():
+        return True
+    return (best_of(Path(name), CLASSIFIER) / CLASSIFIER).is_file()
 
 
 def load_classifier(name: str) -> Classifier:
     """A classifier of this project, in eval mode.
 
     Args:
-        name: of a bundled one, or a directory of `nextscale train classifier`.
+        name: of a bundled one, or a directory of `nextscale train classifier`, its run's too.
 
     Raises:
         UsageError: if there is none, or it is damaged.
@@ -50,7 +52,8 @@ def load_classifier(name: str) -> Classifier:
             f"{name!r} is no classifier; give {', '.join(classifier_names())}, or a directory that "
             "`nextscale train classifier` has written"
         )
-    folder = CLASSIFIERS / name if name in classifier_names() else Path(name)
+    bundled = name in classifier_names()
+    folder = CLASSIFIERS / name if bundled else best_of(Path(name), CLASSIFIER)
     config = build(ClassifierConfig, read_json(folder / CONFIG), str(folder / CONFIG))
     with torch.device("meta"):
         network = Classifier(config)

@@ -6,7 +6,7 @@ Options are dashed, lists take spaces, switches take no value, `--config` reads 
 import re
 import sys
 from argparse import SUPPRESS
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -50,15 +50,17 @@ class Parser(ArgumentParser):
 
     Attributes:
         presets: defaults by the name that `--preset` takes.
+        complete: gives the words to parse instead, as where a run is continued; None keeps them.
     """
 
     presets: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    complete: Callable[["Parser", Sequence[str]], list[str]] | None = None
 
     def parse(self, words: Sequence[str]) -> Namespace:
         """Parses words. Raises UsageError at a bad one and Stop behind `--help`."""
         self.take_preset(words)
         try:
-            return self.parse_args(list(words))
+            return self.parse_args(self.complete(self, words) if self.complete else list(words))
         except ArgumentError as error:
             message = explain(str(error))
             raise UsageError(f"{message}; `{self.prog} --help` tells the options") from None
@@ -70,12 +72,17 @@ class Parser(ArgumentParser):
 
         A preset on the line goes before one in a file.
         """
-        given = [read_options(file).get("preset") for file in values_of("--config", words)]
-        for name in [*map(str, filter(None, given)), *values_of("--preset", words)]:
+        for name in preset_names(words):
             if name not in self.presets:
                 known = ", ".join(self.presets)
                 raise UsageError(f"unknown preset {name!r}; known: {known}")
             self.set_defaults(dict(self.presets[name]))
+
+
+def preset_names(words: Sequence[str]) -> list[str]:
+    """Presets that the files and words of a line ask for, the one that wins last."""
+    given = [read_options(file).get("preset") for file in values_of("--config", words)]
+    return [*map(str, filter(None, given)), *values_of("--preset", words)]
 
 
 def values_of(option: str, words: Sequence[str]) -> list[str]:

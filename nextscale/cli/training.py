@@ -1,19 +1,69 @@
 """What the commands of both training stages share: options of a run, and how one ends."""
 
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from nextscale.cli.options import Parser, add_config, add_dataclass, tell
+from nextscale.cli.options import Parser, add_config, add_dataclass, preset_names, tell
+from nextscale.cli.options import read_options as read_file
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
+from nextscale.training.options import is_record, read_options
+
+RECORD = "config.json"
 
 
-def add_training_arguments(parser: Parser, kind: type) -> None:
-    """Adds the options of a training, given the run's dataclass."""
+def add_training_arguments(parser: Parser, kind: type, command: str = "") -> None:
+    """Adds the options of a training.
+
+    Args:
+        kind: the run's dataclass.
+        command: that runs record; empty is that of the program.
+    """
     add_config(parser)
     add_dataclass(parser, kind)
+    command = command or parser.prog.removeprefix("nextscale ")
+    parser.complete = partial(with_recorded, command=command)
+
+
+def with_recorded(parser: Parser, words: Sequence[str], command: str) -> list[str]:
+    """The words of a training with the options of the run that it continues, or is made like.
+
+    The record of a run may be given as `--config`. Where `--resume` finds a run, its options go
+    before all others.
+
+    Raises:
+        UsageError: if that is a run of another command, or its record is damaged.
+    """
+    presets = [parser.presets[name] for name in preset_names(words)]
+    words = [opened(word, command) for word in joined(words, "--config")]
+    given = parser.parse_args(words)
+    record = Path(given.out) / RECORD if given.out else None
+    if not given.resume or record is None or not record.is_file():
+        return words
+    tables = [read_options(record, command), *map(dict, presets)]
+    return [f"--config={json.dumps(table)}" for table in tables] + words
+
+
+def joined(words: Sequence[str], option: str) -> list[str]:
+    """The words with every value of an option in the option's own word."""
+    rest, found = iter(words), []
+    for word in rest:
+        value = next(rest, None) if word == option else None
+        found.append(word if value is None else f"{word}={value}")
+    return found
+
+
+def opened(word: str, command: str) -> str:
+    """A word as it is, but the record of a run as its options."""
+    name, equals, file = word.partition("=")
+    if name != "--config" or not equals or not is_record(read_file(file)):
+        return word
+    return f"--config={json.dumps(read_options(Path(file), command))}"
 
 
 def add_presets(parser: Parser, presets: Mapping[str, Any], at: str) -> None:

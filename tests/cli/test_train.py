@@ -139,7 +139,7 @@ def test_what_the_system_refuses_is_one_line(
     assert refusal(capfd) == "nextscale: error: /proc/nowhere: No such file or directory"
 
 
-def test_a_run_is_no_checkpoint_and_sampling_is_checked_first(
+def test_sampling_is_checked_first(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch
 ) -> None:
     monkeypatch.setattr("nextscale.training.monitor.measure_peak", lambda device: 1e9)
@@ -147,7 +147,6 @@ def test_a_run_is_no_checkpoint_and_sampling_is_checked_first(
     assert train("tokenizer", run, folder, *words) == 0
     capfd.readouterr()
     for given, told in (
-        ([run], f"{run} is a run, not a checkpoint; give {run / 'final'}"),
         ([run / "final", "--sampling.top-k", 99], "top_k is 99; it must be from 0 (off) to 16"),
         ([run / "final", "--sampling.mean-scales", 4], "mean_scales is 4; it must be from 0"),
         ([run / "final", "--sampling.cfg", -1], "cfg is -1.0; it must be at least 0"),
