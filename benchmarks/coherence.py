@@ -24,6 +24,7 @@ from nextscale.benchmark.timing import machine
 from nextscale.cli.inference import progress
 from nextscale.cli.measuring import check_report, conclude
 from nextscale.data.fashion_mnist import IMAGES, LABELS, PARTS, find, read_idx
+from nextscale.devices import best_device
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Arrays
 from nextscale.evaluation.extractors import load_extractor
@@ -34,7 +35,6 @@ from nextscale.models.var import VAR
 from nextscale.pipeline import Pipeline
 from nextscale.pixels import to_pixels, to_tensor
 from nextscale.sampling import generate, last_state
-from nextscale.training.engine import device_of_runs
 
 MODEL = "fashion-mnist"
 REFERENCE = "fashion-mnist:test"
@@ -62,7 +62,7 @@ def draw(pipe: Pipeline, images: Tensor, labels: Tensor, first: int, given: int)
 
 def measure(name: str, count: int) -> dict[str, Any]:
     """The report; its `rows` hold a number of given scales each."""
-    pipe = checkpoint.load(name).to(device_of_runs())
+    pipe = checkpoint.load(name).to(best_device())
     if not isinstance(pipe.model, VAR):
         raise UsageError(f"{name} is no next-scale model; its tokens are drawn one by one")
     if pipe.config.data != MODEL:

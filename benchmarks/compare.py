@@ -40,8 +40,8 @@ from trainings import (
 
 from nextscale.benchmark.timing import machine
 from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for, tell
+from nextscale.devices import best_device
 from nextscale.errors import UsageError
-from nextscale.training.engine import device_of_runs
 from nextscale.training.launch import run_to_its_end
 
 TIMED = 50  # images drawn at once when seconds are measured
@@ -176,7 +176,7 @@ def measure_time(comparison: Comparison) -> None:
             "all": seconds,
             "training_images_per_second": rates,
             "images_at_once": TIMED,
-            **machine(device_of_runs()),
+            **machine(best_device()),
         },
     )
 

@@ -34,6 +34,7 @@ from nextscale.cli.training import add_training_arguments, check_run, finish
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch
 from nextscale.data.order import steps_in_epoch, uniforms
+from nextscale.data.record import joined
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError, check_range
 from nextscale.training.engine import start_accelerator
@@ -227,7 +228,8 @@ def train(config: DiffusionTraining) -> Path:
         labels=training.names,
         data=config.data.path,
     )
-    RunDirectory(Path(config.out), writes=False).check(COMMAND, config)
+    data = joined(training.record, validation.record)
+    RunDirectory(Path(config.out), writes=False).check(COMMAND, config, data)
     steps_in_epoch(len(training), config.batch_size)  # both fail before minutes of encoding
     accelerator = start_accelerator(config)
     latents = None

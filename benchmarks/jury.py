@@ -23,6 +23,7 @@ from nextscale.acceleration import can_compile, made_for
 from nextscale.classifiers import load_judge
 from nextscale.cli.inference import progress
 from nextscale.complexity import parameters
+from nextscale.devices import best_device
 from nextscale.evaluation.chunks import Chunks
 from nextscale.evaluation.drawing import Draw, Drawing
 from nextscale.evaluation.extractors import Extractor, load_extractor
@@ -32,7 +33,6 @@ from nextscale.evaluation.metrics import Features, compare
 from nextscale.evaluation.report import drawer
 from nextscale.models.var import VAR
 from nextscale.pipeline import Judge
-from nextscale.training.engine import device_of_runs
 
 CHUNK = 250
 TUNING_SEED = 99
@@ -59,7 +59,7 @@ class Contender:
 @lru_cache(maxsize=1)  # a row is judged many times, and compiling takes as long as 500 images
 def compiled_diffusion(place: Path) -> Diffusion:
     """A diffusion model for thousands of images: compiled where that is possible."""
-    network = load_diffusion(place).to(device_of_runs())
+    network = load_diffusion(place).to(best_device())
     lower(network.transformer)
     if can_compile():
         network.transformer.compile(dynamic=False)
@@ -68,13 +68,13 @@ def compiled_diffusion(place: Path) -> Diffusion:
 
 def drawing_precision() -> str:
     """In what transformers multiply when thousands of images are judged."""
-    return "bf16" if made_for("bfloat16", device_of_runs()) else "no"
+    return "bf16" if made_for("bfloat16", best_device()) else "no"
 
 
 def lower(transformer: nn.Module) -> None:
     """Lets a transformer multiply in bfloat16 on a device made for it, in half the time."""
     enabled = drawing_precision() == "bf16"
-    lowered = torch.autocast(device_of_runs().type, torch.bfloat16, enabled=enabled)
+    lowered = torch.autocast(best_device().type, torch.bfloat16, enabled=enabled)
     transformer.forward = lowered(transformer.forward)
 
 
@@ -88,7 +88,7 @@ def open_contender(
             `drawing_precision`, diffusion compiled.
     """
     if row.sampler:
-        network = (compiled_diffusion if hurried else load_diffusion)(place).to(device_of_runs())
+        network = (compiled_diffusion if hurried else load_diffusion)(place).to(best_device())
 
         def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
             with inductor.patch(freezing=hurried):  # weights as constants, in the processor's order
@@ -98,7 +98,7 @@ def open_contender(
 
         weights = parameters(network.transformer)
         return Contender(draw, network.config.classes, weights, row.steps)
-    pipe = checkpoint.load(place).to(device_of_runs())
+    pipe = checkpoint.load(place).to(best_device())
     if hurried:
         lower(pipe.model.transformer)
     # Guidance that grows with the scales means nothing over tokens in raster order.
@@ -111,7 +111,7 @@ def judge_of(row: Row, place: Path, classifier: str) -> Judge | None:
     """What chooses among a row's images, drawn from a checkpoint; None if all are kept."""
     if row.keep == 1:
         return None
-    return load_judge(classifier, checkpoint.load(place).to(device_of_runs()))
+    return load_judge(classifier, checkpoint.load(place).to(best_device()))
 
 
 class Jury:

@@ -64,6 +64,7 @@ class FeatureCache:
     def __init__(self, features: Tensor, labels: Tensor, source: Source) -> None:
         self.features, self.labels = features, labels
         self.names, self.identity = source.names, f"features of {source.identity}"
+        self.record = source.record
 
     def __len__(self) -> int:
         return len(self.features)

@@ -3,24 +3,22 @@
 A directory holds `config.json` and `classifier.safetensors`.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nextscale.checkpoint import BUNDLED, CONFIG, best_of
 from nextscale.config.model import ClassifierConfig, build
-from nextscale.errors import UsageError, to_install
-from nextscale.files import read_json
+from nextscale.errors import UsageError, did_you_mean, to_install, unknown
+from nextscale.files import read_json, to_json
 from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Judge, Pipeline
 from nextscale.released import fill
 from nextscale.scales import describe
-from nextscale.weights import identify, placed, read_tensors, stored
+from nextscale.weights import identify, placed, read_tensors, stored, write_tensors
 
 CLASSIFIER = "classifier.safetensors"
 CLASSIFIERS = BUNDLED / "classifiers"
@@ -48,13 +46,18 @@ def load_classifier(name: str) -> Classifier:
         UsageError: if there is none, or it is damaged.
     """
     if not is_classifier(name):
+        names = classifier_names()
         raise UsageError(
-            f"{name!r} is no classifier; give {', '.join(classifier_names())}, or a directory that "
-            "`nextscale train classifier` has written"
+            f"{name!r} is no classifier{did_you_mean(name, names) or ';'} give {', '.join(names)}, "
+            "or a directory that `nextscale train classifier` has written"
         )
     bundled = name in classifier_names()
     folder = CLASSIFIERS / name if bundled else best_of(Path(name), CLASSIFIER)
-    config = build(ClassifierConfig, read_json(folder / CONFIG), str(folder / CONFIG))
+    values = read_json(folder / CONFIG)
+    try:
+        config = build(ClassifierConfig, values, "the classifier")
+    except UsageError as error:
+        raise UsageError(f"{folder / CONFIG}: {error}") from error
     with torch.device("meta"):
         network = Classifier(config)
     tensors = read_tensors(folder / CLASSIFIER)
@@ -64,9 +67,8 @@ def load_classifier(name: str) -> Classifier:
 
 def write_classifier(network: Classifier, folder: Path) -> None:
     """Writes a classifier's files into a folder that exists, in the dtype of its weights."""
-    text = json.dumps(asdict(network.config), indent=2, ensure_ascii=False)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
-    save_file(stored(network, None), folder / CLASSIFIER)
+    (folder / CONFIG).write_text(to_json(asdict(network.config)), encoding="utf-8")
+    write_tensors(stored(network, None), folder / CLASSIFIER)
 
 
 def load_judge(name: str, pipe: Pipeline) -> Judge:
@@ -127,10 +129,13 @@ def published(name: str, device: torch.device) -> tuple[int, Callable[[Tensor], 
         told = f"the classifier {name!r} needs torchvision; {to_install('train')}"
         raise UsageError(told) from error
     if name not in models.list_models(module=models):
-        raise UsageError(
-            f"unknown classifier {name!r}; give {', '.join(classifier_names())}, a directory of "
-            "`nextscale train classifier`, or a torchvision model such as resnet101"
+        bundled = classifier_names()
+        allowed = (
+            f"give {', '.join(bundled)}, a directory of `nextscale train classifier`, or a "
+            "torchvision model such as resnet101"
         )
+        known = [*bundled, *models.list_models(module=models)]
+        raise unknown("classifier", name, known, allowed)
     weights = models.get_model_weights(name)["DEFAULT"]
     try:
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)

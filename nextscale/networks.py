@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Self, cast
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from nextscale.acceleration import compile_networks, quantize_linear
 from nextscale.config.model import ModelConfig
-from nextscale.errors import UsageError
+from nextscale.devices import usable_device
+from nextscale.errors import UsageError, unknown
 from nextscale.models.build import Model
-from nextscale.pixels import crop_to, to_mode, to_tensor, upright
+from nextscale.pixels import crop_to, is_grey, recoloured, to_tensor, upright
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -55,7 +55,8 @@ class Networks:
         return self.tokenizer.quantizer.codebook.device
 
     def to(self, device: torch.device | str) -> Self:
-        """Moves all weights to a device and returns itself."""
+        """Moves all weights to a device and returns itself; `auto` takes an accelerator if any."""
+        device = usable_device(device)
         self.tokenizer.to(device)
         if self.maybe_model is not None:
             self.maybe_model.to(device)
@@ -99,7 +100,7 @@ class Networks:
                 lowered = [name.lower() for name in names]
                 if label.lower() not in lowered:
                     known = ", ".join(names) if 0 < len(names) <= 50 else numbered(classes)
-                    raise UsageError(f"unknown label {label!r}; the model knows {known}")
+                    raise unknown("label", label, names, f"the model knows {known}")
                 numbers.append(lowered.index(label.lower()))
             else:
                 numbers.append(int(label))
@@ -136,11 +137,8 @@ class Networks:
         height, width = config.image_size
         if picture.size != (width, height):
             found.append(f"resized and cut to {width}x{height}")
-        colours = np.asarray(to_mode(picture, "RGB"))
-        grey = bool((np.ptp(colours, axis=2) == 0).all())
-        if config.image_channels == 1 and not grey:
-            found.append("converted to grey")
-        return found
+        colours = recoloured(is_grey(picture), config.image_channels)
+        return [*found, *[colours] * bool(colours)]
 
     def __repr__(self) -> str:
         model = self.config.model

@@ -11,11 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.editing.editor import Editor
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, check_keywords
 from nextscale.networks import Label, Pictures, as_list, as_pictures
 from nextscale.pixels import to_pictures
 from nextscale.rejection import candidates, choose, own_class
 from nextscale.sampling import State, generate, last_state
+from nextscale.seeds import seeds_from
 
 Judge = Callable[[Tensor], Tensor]  # images (B, channels, H, W) in [-1, 1] to log p (B, classes)
 
@@ -27,14 +28,15 @@ class Pipeline(Editor):
         self,
         labels: Sequence[Label] | Label,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         seeds: Sequence[int] | None = None,
         **options: Any,
     ) -> Iterator[State]:
         """A state after every scale for one batch; see `sample` for the arguments."""
+        check_keywords(options, self.states, generate)
         numbers = self.label_numbers(as_list(labels))
         if seeds is None and options.get("generator") is None:
-            seeds = range(seed, seed + len(numbers))
+            seeds = seeds_from(seed, len(numbers))
         sampling = {**vars(self.config.sampling), **options}
         return generate(self.model, self.tokenizer, numbers, seeds=seeds, **sampling)
 
@@ -42,7 +44,7 @@ class Pipeline(Editor):
         self,
         labels: Sequence[Label] | Label,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         seeds: Sequence[int] | None = None,
         batch: int = 25,
         keep: float = 1.0,
@@ -54,7 +56,8 @@ class Pipeline(Editor):
 
         Args:
             labels: numbers or names; None means no class.
-            seed: image i is drawn with seed + i, so it does not depend on the others.
+            seed: image i is drawn with seed + i, so it does not depend on the others; None draws
+                a fresh one.
             seeds: one an image, instead of `seed`.
             batch: images drawn at once.
             keep: share of the drawn images that is kept, the ones that `judge` is surest of;
@@ -64,9 +67,13 @@ class Pipeline(Editor):
                 0 decodes them whole. See `decode_tiled`.
             options: as `sampling.generate`; what is not given is taken from the configuration.
 
+        Returns:
+            pictures; `picture.info["seed"]` holds the seed of each, unless a generator drew them.
+
         Raises:
-            UsageError: at an unknown label or an option out of its range.
+            UsageError: at an unknown label, an unknown option, or one out of its range.
         """
+        check_keywords(options, self.sample, generate)
         wanted = self.label_numbers(as_list(labels)).tolist()
         if batch < 1:
             raise UsageError(f"batch is {batch}; it must be at least 1")
@@ -74,7 +81,7 @@ class Pipeline(Editor):
             raise UsageError(f"keep is {keep}; below 1 it needs a judge, else none")
         drawn = wanted if judge is None else candidates(wanted, keep)
         if seeds is None and options.get("generator") is None:
-            seeds = range(seed, seed + len(drawn))
+            seeds = seeds_from(seed, len(drawn))
         if seeds is not None and len(seeds) != len(drawn):
             raise UsageError(f"{len(seeds)} seeds are given for {len(drawn)} labels")
         images: list[Image.Image] = []
@@ -82,8 +89,12 @@ class Pipeline(Editor):
         for start in range(0, len(drawn), batch):
             part = slice(start, start + batch)
             given = None if seeds is None else seeds[part]
-            image = last_state(self.states(drawn[part], seeds=given, **options)).image(tile)
-            images += to_pictures(image)
+            state = last_state(self.states(drawn[part], seeds=given, **options))
+            image = state.image(tile)
+            pictures = to_pictures(image)
+            for picture, used in zip(pictures, state.seeds, strict=False):  # empty: a generator's
+                picture.info["seed"] = used
+            images += pictures
             if judge is not None:
                 scores += own_class(judge(image), drawn[part])
         return images if judge is None else [images[i] for i in choose(scores, drawn, wanted)]

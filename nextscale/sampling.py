@@ -6,7 +6,7 @@ Pure functions outside the networks; `generate` joins a transformer and a tokeni
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -33,12 +33,14 @@ class State:
         scale: (h, w) of the scale drawn last.
         tokens: int64 (B, h, w), this scale's, as drawn.
         accumulated: (B, C, H, W), codes of all scales so far.
+        seeds: of the images; empty if they are drawn by a generator.
     """
 
     scale: Scale
     tokens: Tensor
     accumulated: Tensor
     tokenizer: Tokenizer
+    seeds: tuple[int, ...] = ()
 
     def image(self, tile: int = 0) -> Tensor:
         """The picture so far, (B, channels, H, W) in [-1, 1].
@@ -189,10 +191,23 @@ def generate(
 
     strengths = strengths_of(model, cfg, guidance)
     if isinstance(model, AR):
-        return token_by_token(model, tokenizer, labels, strengths, filtered, generators, constrain)
-    return scale_by_scale(
-        model, tokenizer, labels, strengths, filtered, smooth, mean_scales, generators, constrain
-    )
+        states = token_by_token(
+            model, tokenizer, labels, strengths, filtered, generators, constrain
+        )
+    else:
+        states = scale_by_scale(
+            model,
+            tokenizer,
+            labels,
+            strengths,
+            filtered,
+            smooth,
+            mean_scales,
+            generators,
+            constrain,
+        )
+    used = () if seeds is None else tuple(map(int, seeds))
+    return (replace(state, seeds=used) for state in states)
 
 
 def prepare(

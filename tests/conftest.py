@@ -1,5 +1,6 @@
 """Small networks that every test may build: seeded, in eval mode, with weights far from zero."""
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -31,6 +32,11 @@ TINY_TOKENIZER = {
 }
 LABELS = ("Ankle boot", "bag", "coat")
 TINY_TRANSFORMER = {"classes": 3, "depth": 2, "width": 16, "heads": 2}
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes, one a core
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

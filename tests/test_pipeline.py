@@ -28,6 +28,7 @@ def test_labels_are_numbers_names_or_none(pipe):
     ("label", "said"),
     [
         ("hat", "unknown label 'hat'; the model knows Ankle boot, bag, coat"),
+        ("boot", "unknown label 'boot'; did you mean 'Ankle boot'. the model knows"),
         (4, "label 4 is out of range; the model knows 0 to 2"),
         ("-1", "label -1 is out of range"),
     ],
@@ -74,20 +75,54 @@ def test_sampling_defaults_come_from_the_configuration(tokenizer, model):
     greedy = ModelConfig(tokenizer.config, model.config, SamplingConfig(top_k=1))
     pipe = Pipeline(tokenizer, model, greedy)
     one, other = pipe.sample([0, 0])
-    assert one == other
+    assert one.tobytes() == other.tobytes()
     one, other = pipe.sample([0, 0], top_k=0)
-    assert one != other
+    assert one.tobytes() != other.tobytes()
 
 
 def test_states_show_the_picture_growing(pipe):
     states = list(pipe.states(["bag", None], seed=3))
     assert [state.scale for state in states] == [(1, 1), (2, 2), (4, 4)]
-    assert to_pictures(states[-1].image()) == pipe.sample(["bag", None], seed=3)
+    drawn = pipe.sample(["bag", None], seed=3)
+    assert np.array_equal(pixels(to_pictures(states[-1].image())), pixels(drawn))
 
 
 def test_states_take_one_generator_for_the_batch(pipe):
     runs = [list(pipe.states([0, 1], generator=torch.Generator().manual_seed(2))) for _ in "ab"]
     assert torch.equal(runs[0][-1].tokens, runs[1][-1].tokens)
+    assert runs[0][-1].seeds == ()
+    (picture,) = pipe.sample(0, generator=torch.Generator())
+    assert "seed" not in picture.info
+
+
+def test_seeds_are_recorded(pipe):
+    pictures = pipe.sample([0, 1, 2], seed=4, batch=2)
+    assert [picture.info["seed"] for picture in pictures] == [4, 5, 6]
+    assert {state.seeds for state in pipe.states([0, 1], seeds=[9, 3])} == {(9, 3)}
+
+
+def test_without_a_seed_a_fresh_one_is_drawn_and_recorded(pipe):
+    first, second = pipe.sample([0, 0], seed=None)
+    assert second.info["seed"] == first.info["seed"] + 1
+    (again,) = pipe.sample(0, seed=second.info["seed"])
+    assert np.abs(pixels([again]).astype(int) - pixels([second])).max() <= 1
+    (other,) = pipe.sample(0, seed=None)
+    assert other.info["seed"] != first.info["seed"]
+    (state, *_) = pipe.states(0, seed=None)
+    assert state.seeds not in ((0,), (first.info["seed"],))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda pipe: pipe.sample(0, cgf=2), "unknown option 'cgf'; did you mean 'cfg'.* seed, "),
+        (lambda pipe: pipe.sample(0, bacth=2), "'bacth'; did you mean 'batch'"),
+        (lambda pipe: pipe.states(0, batch=2), "unknown option 'batch'; known: .*temperature"),
+    ],
+)
+def test_unknown_options_name_the_known_ones(pipe, call, said):
+    with pytest.raises(UsageError, match=said):
+        call(pipe)
 
 
 def test_a_tokenizer_alone_reconstructs_but_does_not_draw(alone):
@@ -135,6 +170,7 @@ def test_every_grey_value_survives_the_way_in_and_out(make_tokenizer):
 
 def test_a_pipeline_moves_as_a_whole(pipe):
     assert pipe.to("cpu") is pipe
+    assert pipe.to("auto") is pipe
     assert pipe.device.type == "cpu"
     assert repr(pipe) == "Pipeline(depth 2, width 16, scales 1 2 4)"
 

@@ -1,8 +1,10 @@
-"""What the tabs share: controls of drawing, results, files that are looked at, complaints."""
+"""What the tabs share: controls of drawing, results, pictures that are shown, complaints."""
 
 import inspect
+import uuid
 from collections.abc import Callable, Iterator
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,31 +19,33 @@ MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # one job at a time
 PAINTED = 336  # pixels that tiny pictures are enlarged to, at least, to be painted on
 
 
-def sampling_controls(studio: Studio, cfg: float) -> list[gr.components.Component]:
-    """Guidance, top-k, top-p and smooth, at the model's defaults but for guidance."""
-    sampling, codes = studio.pipe.config.sampling, studio.pipe.tokenizer.config.codes
+def sampling_controls(
+    studio: Studio, cfg: float, mean_scales: int
+) -> list[gr.components.Component]:
+    """Guidance, top-k, top-p, smooth and mean scales; those not given are the model's defaults."""
+    sampling, tokenizer = studio.pipe.config.sampling, studio.pipe.tokenizer.config
     return [
-        slider(0, 10, cfg, step=0.1, label="Guidance"),
-        slider(0, codes, sampling.top_k, label="Top-k", info="0 is off"),
-        slider(0, 1, sampling.top_p, step=0.01, label="Top-p", info="0 is off"),
+        gr.Slider(0, 10, cfg, step=0.1, label="Guidance"),
+        gr.Slider(0, tokenizer.codes, sampling.top_k, step=1, label="Top-k", info="0 is off"),
+        gr.Slider(0, 1, sampling.top_p, step=0.01, label="Top-p", info="0 is off"),
         gr.Checkbox(sampling.smooth, label="Smooth", info="average codes"),
+        gr.Slider(
+            0,
+            len(tokenizer.scales),
+            mean_scales,
+            step=1,
+            label="Mean scales",
+            info="finest scales that use expected codes instead of sampled ones",
+        ),
     ]
 
 
-def slider(least: float, most: float, value: float, step: float = 1, **options: Any) -> gr.Slider:
-    """A slider; a value beyond it is told to who sent it, without a traceback in the server."""
-    made = gr.Slider(least, most, value, step=step, **options)
-    preprocess = made.preprocess
-
-    def check(payload: float) -> float:
-        try:
-            return preprocess(payload)
-        except gr.Error as error:
-            error.print_exception = False
-            raise
-
-    made.preprocess = check
-    return made
+def buttons(verb: str, name: str) -> tuple[gr.Button, gr.Button]:
+    """What begins a job and what stops it, side by side on a phone, too."""
+    with gr.Row():
+        go = gr.Button(verb, variant="primary", elem_id=name, min_width=100)
+        stop = gr.Button("Stop", variant="stop", elem_id=f"stop-{name}", min_width=100)
+    return go, stop
 
 
 def results(
@@ -63,51 +67,43 @@ def results(
             interactive=False,
             object_fit="contain",
         ),
-        gr.Markdown("Nothing yet.", elem_id=f"{name}-told"),
-        gr.DownloadButton(f"Download {kind.lower()} and command"),
+        gr.Markdown("Nothing yet.", elem_id=f"{name}-told", label="summary"),
+        gr.DownloadButton(f"Download {kind.lower()} and command", elem_id=f"{name}-archive"),
     )
 
 
-def shown(progress: Progress) -> tuple:
+def shown(progress: Progress, gallery: gr.Gallery) -> tuple:
     """Gallery, line and download button after a step."""
     return (
-        [enlarge(picture) for picture in progress.pictures],
+        kept([enlarge(picture) for picture in progress.pictures], gallery),
         progress.told,
         progress.file or None,
     )
 
 
-def readable(component: gr.components.Component) -> None:
-    """Lets a component complain of files that are no single, whole picture of a fair size."""
-    preprocess = component.preprocess
-
-    def check(payload: Any) -> Any:
-        files = [payload]
-        if hasattr(payload, "background"):
-            files = [payload.background, *payload.layers]
-        try:
-            for file in files:
-                if file is not None:
-                    with Image.open(file.path) as picture:
-                        checked(picture)
-        except UsageError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        except (OSError, Image.DecompressionBombError) as error:
-            raise gr.Error(f"the image cannot be read ({error})", print_exception=False) from error
-        return preprocess(payload)
-
-    component.preprocess = check
+def kept(pictures: list[Image.Image], component: gr.components.Component) -> list[str]:
+    """Paths of pictures that a component may show; no later result is written to the same path."""
+    folder = Path(component.GRADIO_CACHE)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:04d}-{uuid.uuid4().hex}.png" for i in range(len(pictures))]
+    for picture, path in zip(pictures, paths, strict=True):
+        picture.save(path, compress_level=1)
+    return [str(path) for path in paths]
 
 
 def last_sample(images: list[tuple[str, Any]] | None, chosen: int) -> Image.Image:
     """The drawn image that was clicked last, or the first, large enough to be painted on."""
     if not images:
-        raise UsageError("nothing is drawn yet; draw first, or upload an image")
+        raise UsageError("nothing is drawn yet; draw first, upload an image or take an example")
     with Image.open(images[min(chosen, len(images) - 1)][0]) as picture:
-        whole = checked(picture)
-    factor = -(-PAINTED // max(whole.size))
-    size = whole.width * factor, whole.height * factor
-    return whole.resize(size, Image.Resampling.NEAREST)
+        return paintable(checked(picture))
+
+
+def paintable(picture: Image.Image) -> Image.Image:
+    """A tiny picture enlarged by whole pixels so far that it can be painted on."""
+    factor = -(-PAINTED // max(picture.size))
+    size = picture.width * factor, picture.height * factor
+    return picture.resize(size, Image.Resampling.NEAREST)
 
 
 def telling(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from nextscale.app.controls import MODEL, results, sampling_controls, shown, slider, telling
+from nextscale.app.controls import MODEL, buttons, results, sampling_controls, shown, telling
 from nextscale.app.studio import MOST_IMAGES, NONE, Studio
 
 
@@ -20,22 +20,28 @@ def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
                 label="Classes",
                 info="in turn",
             )
-            count = slider(1, MOST_IMAGES, min(10, MOST_IMAGES), label="Images")
-            seed = gr.Number(0, label="Seed", info="image i is drawn with seed + i")
-            controls = sampling_controls(studio, sampling.cfg)
-            with gr.Row():
-                go = gr.Button("Draw", variant="primary", elem_id="draw")
-                stop = gr.Button("Stop", variant="stop", elem_id="stop-draw")
+            count = gr.Slider(1, MOST_IMAGES, min(10, MOST_IMAGES), step=1, label="Images")
+            with gr.Accordion("More", open=False):
+                seed = gr.Number(0, label="Seed", info="image i is drawn with seed + i")
+                controls = sampling_controls(studio, sampling.cfg, sampling.mean_scales)
+            go, stop = buttons("Draw", "draw")
         with gr.Column(scale=2, min_width=280):
             gallery, told, file = results("Images", "drawn", 5)
 
     def draw(
-        labels: list[str], count: int, seed: int, cfg: float, top_k: int, top_p: float, smooth: bool
+        labels: list[str],
+        count: int,
+        seed: int,
+        cfg: float,
+        top_k: int,
+        top_p: float,
+        smooth: bool,
+        mean_scales: int,
     ) -> Iterator[tuple]:
         """Draws images of classes, scale by scale."""
         given = {"cfg": cfg, "top_k": top_k, "top_p": top_p, "smooth": smooth}
-        for progress in studio.draw(labels, count, seed, given):
-            yield shown(progress)
+        for progress in studio.draw(labels, count, seed, {**given, "mean_scales": mean_scales}):
+            yield shown(progress, gallery)
 
     event = go.click(
         telling(draw),
@@ -46,8 +52,8 @@ def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
     )
     stop.click(None, cancels=[event], api_visibility="private")
 
-    def choose(selected: gr.SelectData) -> int:
-        return selected.index
+    def choose(event: gr.EventData) -> int:
+        return min(max(0, (event._data or {"index": 0})["index"]), MOST_IMAGES)
 
     gallery.select(choose, None, chosen, queue=False, api_visibility="private")
     return gallery

@@ -10,19 +10,21 @@ from PIL import Image
 from nextscale.app.controls import (
     MODEL,
     PAINTED,
+    buttons,
+    kept,
     last_sample,
-    readable,
+    paintable,
     results,
     sampling_controls,
     shown,
-    slider,
     telling,
 )
-from nextscale.app.studio import MOST_CANDIDATES, NONE, TASKS, Studio, whole
+from nextscale.app.studio import MOST_CANDIDATES, NONE, Studio
 from nextscale.errors import UsageError
 from nextscale.pixels import checked
 
 MOST_FEATHER = 32  # pixels of a seam
+PAINT = "#ff00aa"
 
 
 def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
@@ -37,13 +39,14 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
                 format="png",
                 sources=["upload", "clipboard"],
                 transforms=[],
-                brush=gr.Brush(default_size=36, colors=["#ff00aa"], color_mode="fixed"),
+                brush=gr.Brush(default_size=36, colors=[PAINT], color_mode="fixed"),
                 layers=False,
                 canvas_size=(PAINTED, PAINTED),
                 elem_id="editor",
             )
-            readable(editor)
-            take = gr.Button("Take the last sample", elem_id="take")
+            with gr.Row():
+                take = gr.Button("Take the last sample", elem_id="take", min_width=100)
+                example = gr.Button("Take an example", elem_id="example", min_width=100)
             task = gr.Radio(
                 [
                     ("Fill what is painted", "inpaint"),
@@ -55,18 +58,19 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
                 label="Task",
             )
             label = gr.Dropdown(studio.classes(), value=NONE, label="Class")
-            candidates = slider(1, MOST_CANDIDATES, 4, label="Candidates")
-            seed = gr.Number(0, label="Seed")
             with gr.Accordion("More", open=False):
+                candidates = gr.Slider(1, MOST_CANDIDATES, 4, step=1, label="Candidates")
+                seed = gr.Number(0, label="Seed")
                 recode = gr.Checkbox(False, label="Let kept codes mend what is drawn beside them")
                 fill = gr.Checkbox(True, label="Hide what is painted over from the model")
                 paste = gr.Checkbox(False, label="Put the other pixels back as they were")
-                feather = slider(0, MOST_FEATHER, 0, label="Seam, pixels")
+                feather = gr.Slider(0, MOST_FEATHER, 0, step=1, label="Seam, pixels")
                 rule = gr.Radio(["released", "strict"], value="released", label="Rule of keeping")
-                keep_scales = slider(
+                keep_scales = gr.Slider(
                     0,
                     len(config.scales),
                     len(config.scales) // 2,
+                    step=1,
                     label="Vary: scales to keep",
                 )
                 side = max(config.image_size) // 2
@@ -74,10 +78,8 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
                     f"{side} {side} {side} {side}",
                     label="Continue: pixels left, top, right and bottom",
                 )
-                controls = sampling_controls(studio, 0.0)
-            with gr.Row():
-                go = gr.Button("Edit", variant="primary", elem_id="edit")
-                stop = gr.Button("Stop", variant="stop", elem_id="stop-edit")
+                controls = sampling_controls(studio, 0.0, 0)
+            go, stop = buttons("Edit", "edit")
         with gr.Column(scale=1, min_width=280):
             gallery, told, file = results("Candidates", "edits", 4)
 
@@ -98,24 +100,20 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
         top_k: int,
         top_p: float,
         smooth: bool,
+        mean_scales: int,
         request: gr.Request,
     ) -> Iterator[tuple]:
         """Edits an image: `background`, and as `layers` what is marked by any opaque colour."""
-        if task not in TASKS:
-            raise UsageError(f"task is {task!r}; it can be {', '.join(TASKS)}")
         picture, mask = painted(image, config.image_size)
-        keeping = {
-            "rule": rule,
-            "recode": recode,
-            "feather": whole("feather", feather, 0, MOST_FEATHER),
-        }
+        keeping = {"rule": rule, "recode": recode, "feather": feather}
         options = {
             "inpaint": {"fill": fill, "paste": paste, **keeping},
             "class": {"fill": fill, "paste": paste, **keeping},
             "outpaint": {"sides": numbers(sides), **keeping},
-            "vary": {"keep_scales": whole("keep_scales", keep_scales, 0, len(config.scales))},
+            "vary": {"keep_scales": keep_scales},
         }[task]
         sampling = {"cfg": cfg, "top_k": top_k, "top_p": top_p, "smooth": smooth}
+        sampling["mean_scales"] = mean_scales
         job = jobs[request.session_hash] = Event()
 
         def watch() -> None:
@@ -125,7 +123,7 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
         given = (task, picture, mask, label, candidates, seed, options, sampling, watch)
         try:
             for progress in studio.edit(*given):  # pyright: ignore[reportArgumentType]
-                yield shown(progress)
+                yield shown(progress, gallery)
         finally:
             if jobs.get(request.session_hash) is job:  # else another edit has begun since
                 del jobs[request.session_hash]
@@ -145,7 +143,32 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
         **MODEL,
     )
     stop.click(halt, cancels=[event], queue=False, api_visibility="private")
-    take.click(telling(last_sample), [drawn, chosen], editor, queue=False, api_visibility="private")
+
+    def put(images: list[tuple[str, Any]] | None, chosen: int) -> dict[str, Any]:
+        """The last sample, with nothing painted over it."""
+        return on_canvas(last_sample(images, chosen), None, editor)
+
+    def begin() -> tuple[dict[str, Any], str]:
+        """An image of the model's own with a hole, and the task of filling it."""
+        picture, mask = studio.example()
+        return on_canvas(paintable(picture), paintable(mask), editor), "inpaint"
+
+    take.click(telling(put), [drawn, chosen], editor, queue=False, api_visibility="private")
+    example.click(telling(begin), None, [editor, task], api_visibility="private", **MODEL)
+
+
+def on_canvas(
+    picture: Image.Image, mask: Image.Image | None, editor: gr.ImageEditor
+) -> dict[str, Any]:
+    """A picture, with what is white in a mask painted over it, as an editor takes it."""
+    pictures = [picture.convert("RGBA")]
+    if mask is not None:
+        paint = Image.new("RGBA", picture.size, PAINT)
+        layer = Image.composite(paint, Image.new("RGBA", picture.size, 0), mask)
+        pictures += [Image.alpha_composite(pictures[0], layer), layer]
+    background, *others = kept(pictures, editor)
+    composite = others[0] if others else background
+    return {"background": background, "layers": others[1:], "composite": composite}
 
 
 def painted(
@@ -178,4 +201,6 @@ def numbers(text: str) -> list[int]:
     try:
         return [int(word) for word in text.replace(",", " ").split()]
     except ValueError:
-        raise UsageError(f"{text!r} are no whole numbers; give for instance 8 8 8 8") from None
+        raise UsageError(
+            f"sides is {text!r}; it must be whole numbers, for instance 8 8 8 8"
+        ) from None

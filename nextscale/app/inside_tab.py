@@ -1,9 +1,11 @@
 """The tab that looks inside: token maps, the image after each scale, the use of codes."""
 
+from typing import Any
+
 import gradio as gr
 from PIL import Image
 
-from nextscale.app.controls import MODEL, last_sample, readable, telling
+from nextscale.app.controls import MODEL, kept, last_sample, paintable, telling
 from nextscale.app.studio import Studio
 from nextscale.errors import UsageError
 from nextscale.pictures import enlarge
@@ -20,8 +22,9 @@ def inside_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
                 label="Image",
                 elem_id="inside-image",
             )
-            readable(image)
-            take = gr.Button("Take the last sample", elem_id="take-inside")
+            with gr.Row():
+                take = gr.Button("Take the last sample", elem_id="take-inside", min_width=100)
+                example = gr.Button("Take an example", elem_id="example-inside", min_width=100)
             go = gr.Button("Look inside", variant="primary", elem_id="look")
         with gr.Column(scale=2, min_width=280):
             tiles = gr.Gallery(
@@ -41,7 +44,18 @@ def inside_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
             raise UsageError("there is no image; upload one or take the last sample")
         maps, pictures, rows = studio.look_inside(image)
         table = [[scale, total, used, f"{share:.2%}"] for scale, total, used, share in rows]
-        return maps, [enlarge(picture) for picture in pictures], table
+        after = [enlarge(picture) for picture in pictures]
+        return kept(maps, tiles), kept(after, growth), table
 
     go.click(telling(look_inside), image, [tiles, growth, use], api_name="look_inside", **MODEL)
-    take.click(telling(last_sample), [drawn, chosen], image, queue=False, api_visibility="private")
+
+    def put(images: list[tuple[str, Any]] | None, chosen: int) -> str:
+        """The last sample."""
+        return kept([last_sample(images, chosen)], image)[0]
+
+    def begin() -> str:
+        """An image of the model's own."""
+        return kept([paintable(studio.example()[0])], image)[0]
+
+    take.click(telling(put), [drawn, chosen], image, queue=False, api_visibility="private")
+    example.click(telling(begin), None, image, api_visibility="private", **MODEL)

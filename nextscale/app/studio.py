@@ -3,7 +3,6 @@
 It knows nothing of Gradio. Long work comes in steps, between which it can be stopped.
 """
 
-import json
 import shlex
 import tempfile
 import time
@@ -18,12 +17,13 @@ from PIL import Image
 
 from nextscale.app.tiles import code_colours, code_use, token_tiles
 from nextscale.checkpoint import identity
-from nextscale.config.evaluation import LARGEST_SEED
 from nextscale.editing.candidates import CANDIDATE_STEP
 from nextscale.editing.marks import Mask
 from nextscale.errors import UsageError
+from nextscale.files import to_json
 from nextscale.pipeline import Pipeline
 from nextscale.pixels import checked, to_pictures
+from nextscale.seeds import LARGEST_SEED
 
 Task = Literal["inpaint", "class", "outpaint", "vary"]
 TASKS: tuple[Task, ...] = ("inpaint", "class", "outpaint", "vary")
@@ -77,6 +77,7 @@ class Studio:
         seed = whole("seed", seed, 0, LARGEST_SEED - count)
         if not labels:
             raise UsageError(f"no class is chosen; choose one, or {NONE}")
+        left_out, labels = labels[count:], labels[:count]
         turn = [self.label(labels[i % len(labels)]) for i in range(count)]
         scales = self.pipe.tokenizer.config.scales
         pictures: list[Image.Image] = []
@@ -86,7 +87,10 @@ class Studio:
         words = ["sample", "--labels", *labels, "--count", count, "--seed", seed]
         files = {f"{i:04d}.png": picture for i, picture in enumerate(pictures)}
         archive = self.pack(files, [*words, *options_of(sampling)])
-        yield Progress(pictures, f"{count} drawn, seeds from {seed}", archive)
+        told = f"{count} drawn, seeds from {seed}"
+        if left_out:
+            told += f"; not drawn for want of images: {', '.join(left_out)}"
+        yield Progress(pictures, told, archive)
 
     def edit(
         self,
@@ -149,6 +153,14 @@ class Studio:
         told += "".join(f"; the image was {change}" for change in self.pipe.changes(image))
         yield Progress(found, told, self.pack(files, words))
 
+    def example(self) -> tuple[Image.Image, Image.Image]:
+        """An image that the model draws, always the same, and a mask of its middle, white."""
+        picture = self.pipe.sample([self.label(self.classes()[0])], seed=0)[0]
+        mask = Image.new("L", picture.size, 0)
+        width, height = picture.size
+        mask.paste(255, (width // 4, height // 4, width - width // 4, height - height // 4))
+        return picture, mask
+
     @torch.inference_mode()
     def look_inside(
         self, image: Image.Image
@@ -186,7 +198,7 @@ class Studio:
             for name, picture in files.items():
                 with archive.open(name, "w") as entry:
                     picture.save(entry, format="PNG")
-            archive.writestr("repeat.json", json.dumps(record, indent=2, ensure_ascii=False))
+            archive.writestr("repeat.json", to_json(record))
         return file.name
 
 

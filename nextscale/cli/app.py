@@ -20,7 +20,12 @@ def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
     add_model_arguments(parser)
     add = parser.add_argument
-    add("--host", type=str, default="127.0.0.1", help="address to listen on; 0.0.0.0 is any")
+    add(
+        "--host",
+        type=str,
+        default="127.0.0.1",
+        help="address to listen on, which requests must name; 0.0.0.0 is any",
+    )
     add("--port", type=int, default=7860, help="0 takes a free one")
     add("--queue", type=int, default=64, help="jobs that may wait; more are refused")
     add_device_argument(parser)
@@ -30,11 +35,16 @@ def run(options: Namespace) -> int:
     """Serves the page until it is interrupted."""
     check_at_least(1, queue=options.queue)
     port = usable_port(options.host, options.port)
-    from nextscale.app.page import build_page, serve
-    from nextscale.app.studio import Studio
-
-    pipe = load_model(options.model, options.device)
     with TemporaryDirectory(prefix="nextscale-app-") as folder:
+        from nextscale.app.environment import own_environment
+
+        ignored = own_environment(Path(folder))
+        if ignored:
+            tell(f"{', '.join(ignored)} are ignored; the page has options of its own")
+        from nextscale.app.page import build_page, serve
+        from nextscale.app.studio import Studio
+
+        pipe = load_model(options.model, options.device)
         page = build_page(Studio(pipe, options.model, Path(folder)), options.queue)
         address = serve(page, options.host, port, prevent_thread_lock=True)
         tell(f"the page is at {address}; Ctrl-C stops it")

@@ -12,15 +12,17 @@ from nextscale.cli.inference import (
     add_model_arguments,
     add_running_arguments,
     add_sampling_arguments,
+    add_seed_argument,
     check_at_least,
     check_seeds,
     given_sampling,
     label_numbers,
     load_model,
     progress,
+    take_seed,
 )
 from nextscale.cli.options import Parser, tell
-from nextscale.cli.reconstruct import find_images, unique_names
+from nextscale.cli.reconstruct import find_images, tell_changes, unique_names
 from nextscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def add_editing_arguments(parser: Parser) -> None:
     add("images", type=str, nargs="+", help="files, or folders of them")
     label = "number or name of the class to draw, of all images or one each; none is without"
     add("--label", type=str | int, nargs="+", default=["none"], help=label)
-    add("--seed", type=int, default=0, help="image i is drawn with seed + i, its candidates beyond")
+    add_seed_argument(parser, "image i is drawn with seed + i, its candidates beyond")
     add("--candidates", type=int, default=1, help="edits of each image, written likeliest first")
     add_sampling_arguments(parser)
     add_running_arguments(parser)
@@ -54,7 +56,7 @@ def add_editing_arguments(parser: Parser) -> None:
 
 def add_mask_arguments(parser: Parser) -> None:
     """Adds what is redrawn."""
-    group = parser.add_argument_group("what to redraw [what is transparent]")
+    group = parser.add_argument_group("mask", "what is redrawn [what is transparent]")
     add = group.add_argument
     mask = "of all images, white where they are redrawn; or a folder with one each, by name"
     add("--mask", type=str, help=mask)
@@ -66,7 +68,7 @@ def add_mask_arguments(parser: Parser) -> None:
 
 def add_keeping_arguments(parser: Parser) -> None:
     """Adds how what is not redrawn is kept."""
-    group = parser.add_argument_group("how to keep the rest")
+    group = parser.add_argument_group("keeping", "how the rest is kept")
     add = group.add_argument
     rule = "by which a scale's positions are kept: as the published code, or only if all of it is"
     add("--rule", choices=("released", "strict"), default="released", help=rule)
@@ -108,27 +110,25 @@ def read_given(options: Namespace) -> Given:
 
     check_at_least(1, batch=options.batch, candidates=options.candidates)
     paths = find_images(options.images)
+    take_seed(options)
     check_seeds(options.seed, len(paths) - 1 + (options.candidates - 1) * CANDIDATE_STEP)
     return Given(paths, unique_names(paths), read_pictures(paths))
 
 
 def read_pictures(paths: Sequence["Path"]) -> list["Image.Image"]:
     """Pictures as they are, transparency included. Raises UsageError at an unreadable one."""
-    from PIL import Image
-
-    from nextscale.data.folder import FORMATS
+    from nextscale.data.picture import open_picture, unreadable
     from nextscale.pixels import checked
 
     pictures = []
     for path in paths:
         try:
-            with Image.open(path, formats=FORMATS) as picture:
+            with open_picture(path) as picture:
                 pictures.append(checked(picture, str(path)))
-        except (OSError, Image.DecompressionBombError) as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(
-                f"{path} cannot be read ({reason}); known formats are {', '.join(FORMATS)}"
-            ) from error
+        except (UsageError, MemoryError):
+            raise
+        except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
+            raise unreadable(path, error) from error
     return pictures
 
 
@@ -184,7 +184,7 @@ def edit_pictures(
     pipe = load_model(options.model, options.device)
     labels = labels_for(pipe, options.label, len(given.pictures))
     rows = show(pipe)
-    tell_changes(pipe, given)
+    tell_changes(Counter(c for p in given.pictures for c in pipe.changes(p)), len(given.pictures))
     entries = []
     with progress("editing", len(rows) * options.candidates) as advance:
         for begin in range(0, len(rows), options.batch):
@@ -227,13 +227,6 @@ def labels_for(pipe: "Pipeline", given: Sequence[str | int], count: int) -> list
         raise UsageError(f"{len(numbers)} labels are given for {count} images")
     found = [None if number == classes else number for number in numbers]
     return found if len(found) == count else found * count
-
-
-def tell_changes(pipe: "Pipeline", given: Given) -> None:
-    """Tells how many pictures are resized, cropped or converted for the model."""
-    found = Counter(change for picture in given.pictures for change in pipe.changes(picture))
-    for change, count in found.items():
-        tell(f"{count} of {len(given.pictures)} images are {change}")
 
 
 def fitted(pipe: "Pipeline", picture: "Image.Image") -> "Image.Image":

@@ -2,7 +2,7 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import add_device_argument, progress, usable_device
+from nextscale.cli.inference import add_device_argument, progress
 from nextscale.cli.measuring import check_report, table, write_report
 from nextscale.cli.options import Parser, add_config, add_dataclass, from_options
 from nextscale.config.benchmark import EstimateConfig
@@ -19,11 +19,10 @@ def run(options: Namespace) -> int:
     """Estimates and tells."""
     config = from_options(EstimateConfig, options)
     check_report(config.json)
-    import torch
-
     from nextscale.benchmark.estimate import estimate, runs
+    from nextscale.devices import usable_device
 
-    device = torch.device(usable_device(options.device))
+    device = usable_device(options.device)
     with progress("estimating", runs(config), "rows") as advance:
         report = estimate(config, device, advance)
     if config.json:

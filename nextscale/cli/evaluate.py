@@ -25,6 +25,11 @@ from nextscale.config.evaluation import EvaluationConfig
 from nextscale.errors import UsageError
 
 OF_DRAWING = ("count", "seed", "batch", "keep", "classifier", "out", "npz")  # alone
+THEMES = {  # groups of the help
+    "drawing": "count seed batch keep classifier out npz",
+    "reconstructions": "reconstruct perceptual",
+    "output": "bounds save_statistics json",
+}
 ACCELERATION = ("precision", "compile")
 NAMES = {  # of figures, in the order and the words of the paper's tables
     "fid": "FID",
@@ -54,7 +59,7 @@ def add_arguments(parser: Parser) -> None:
     add_config(parser)
     what = "model to draw with (as `nextscale sample` takes it), or images: a folder, an .npz file"
     parser.add_argument("what", type=str, help=what + ", fashion-mnist:test or fashion-mnist:train")
-    add_dataclass(parser, EvaluationConfig)
+    add_dataclass(parser, EvaluationConfig, themes=THEMES)
     add_device_argument(parser)
     add_sampling_arguments(parser)
     add_acceleration_arguments(parser)
@@ -70,6 +75,7 @@ def run(options: Namespace) -> int:
     import torch
     from accelerate import PartialState
 
+    from nextscale.devices import usable_device
     from nextscale.evaluation.evaluation import Evaluation
     from nextscale.evaluation.extractors import load_extractor
     from nextscale.evaluation.features import CHUNK
@@ -77,7 +83,7 @@ def run(options: Namespace) -> int:
     from nextscale.weights import hash_weights
 
     state = PartialState(cpu=not torch.accelerator.is_available())
-    device = str(state.device) if options.device == "auto" else options.device
+    device = str(state.device) if options.device == "auto" else str(usable_device(options.device))
     pipe = None if finished else load_model(what, device, precision_of(options))
     drawn = pipe is not None and pipe.maybe_model is not None and not config.reconstruct
     if not drawn:

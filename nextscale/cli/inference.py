@@ -1,20 +1,19 @@
 """What the commands share that run a finished model: its options, its loading, and their output."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ActionYesNo, Namespace
 
 from nextscale.cli.options import Parser, add_config, tell
-from nextscale.config.evaluation import LARGEST_SEED
 from nextscale.config.model import SamplingConfig
 from nextscale.errors import UsageError
-from nextscale.files import replacing_file
+from nextscale.files import FULL, disk_full, replacing_file, to_json
+from nextscale.seeds import LARGEST_SEED, fresh_seed
 
 SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth", "mean_scales")
 
@@ -49,7 +48,8 @@ def add_device_argument(parser: Parser) -> None:
 
 def add_sampling_arguments(parser: Parser) -> None:
     """Adds how images are drawn."""
-    group = parser.add_argument_group("how to draw [as the model's configuration says]")
+    what = "how images are drawn [as the model's configuration says]"
+    group = parser.add_argument_group("sampling", what)
     add = group.add_argument
     add("--cfg", type=float, help="strength of classifier-free guidance, 0 is off")
     add("--guidance", choices=("linear", "constant", "off"), help="how it runs over the scales")
@@ -63,8 +63,7 @@ def add_sampling_arguments(parser: Parser) -> None:
 
 def add_acceleration_arguments(parser: Parser) -> None:
     """Adds in which precision images are drawn, and whether by compiled networks."""
-    group = parser.add_argument_group("how fast to draw")
-    add = group.add_argument
+    add = parser.add_argument_group("speed").add_argument
     what = "of the networks [float32; bfloat16 if compiled on a GPU]; int8 needs torchao"
     add("--precision", choices=("float32", "bfloat16", "int8"), help=what)
     add("--compile", action="store_true", help="through torch.compile; the first run takes long")
@@ -72,10 +71,11 @@ def add_acceleration_arguments(parser: Parser) -> None:
 
 def add_rejection_arguments(parser: Parser) -> None:
     """Adds which of the drawn images are kept."""
+    add = parser.add_argument_group("rejection").add_argument
     share = "share of the drawn images to keep, those of which the classifier is surest"
-    parser.add_argument("--keep", type=float, default=1.0, help=share)
+    add("--keep", type=float, default=1.0, help=share)
     judges = "for --keep: fashion-mnist, a directory of `nextscale train classifier`, or a"
-    parser.add_argument("--classifier", type=str, default="", help=f"{judges} torchvision model")
+    add("--classifier", type=str, default="", help=f"{judges} torchvision model")
 
 
 def judge_of(options: Namespace, pipe: "Pipeline") -> "Judge | None":
@@ -125,6 +125,20 @@ def check_at_least(least: int, **values: int | None) -> None:
             raise UsageError(f"{option} is {value}; it must be at least {least}")
 
 
+def add_seed_argument(parser: Parser, what: str) -> None:
+    """Adds `--seed`; the help says what it is of."""
+    text = f"{what}; `random` draws a fresh one and records it"
+    parser.add_argument("--seed", type=int | Literal["random"], default=0, help=text)
+
+
+def take_seed(options: Namespace) -> None:
+    """Makes `--seed random` a number, prints it, and checks that it is a seed."""
+    if options.seed == "random":
+        options.seed = fresh_seed()
+        tell(f"the fresh seed is {options.seed}; --seed {options.seed} repeats this")
+    check_seeds(options.seed)
+
+
 def check_seeds(seed: int, more: int = 0) -> None:
     """Raises UsageError unless `--seed` and the `more` seeds that follow it are seeds."""
     check_at_least(0, seed=seed)
@@ -147,17 +161,15 @@ def load_model(name: str, device: str, precision: str = "float32") -> "Pipeline"
         raise UsageError("the model's name is empty; `nextscale models` lists what is known")
     keep_freed_memory()
     dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
-    return load(name, device=usable_device(device), dtype=dtype)
+    return load(name, device=device, dtype=dtype)
 
 
 def precision_of(options: Namespace) -> str:
     """What `--precision` says, or what stands for it where it is not given."""
-    import torch
-
     from nextscale.acceleration import drawing_precision
+    from nextscale.devices import usable_device
 
-    device = torch.device(usable_device(options.device))
-    return options.precision or drawing_precision(options.compile, device)
+    return options.precision or drawing_precision(options.compile, usable_device(options.device))
 
 
 def accelerate(
@@ -201,27 +213,6 @@ def accelerate(
     return made
 
 
-def usable_device(device: str) -> str:
-    """A device that works, by its name; auto is an accelerator, if there is one.
-
-    Raises:
-        UsageError: if torch cannot use it.
-    """
-    import torch
-
-    if device == "auto":
-        found = torch.accelerator.current_accelerator(check_available=True)
-        device = found.type if found else "cpu"
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:  # the latter: torch was built without it
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise UsageError(
-            f"device {device!r} cannot be used ({reason}); give cpu, or a device that torch finds"
-        ) from error
-    return device
-
-
 def check_writable(directory: Path, what: str) -> None:
     """Raises UsageError unless a directory can be made there and written to."""
     present = directory.absolute()
@@ -260,7 +251,8 @@ class Output:
             with replacing_file(place) as file:
                 write(file)
         except OSError as error:
-            raise UsageError(f"{place} cannot be written ({error.strerror or error})") from error
+            said = disk_full(error) if error.errno in FULL else f"{error.strerror or error}"
+            raise UsageError(f"{place} cannot be written: {said}") from error
 
     def picture(self, name: str, picture: "Image.Image") -> None:
         """Writes a PNG."""
@@ -274,8 +266,7 @@ class Output:
 
     def table(self, name: str, values: Any) -> None:
         """Writes JSON."""
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        self.write(name, lambda file: file.write(text.encode()))
+        self.write(name, lambda file: file.write(to_json(values).encode()))
 
 
 @contextmanager

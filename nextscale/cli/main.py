@@ -1,12 +1,16 @@
 """`nextscale COMMAND`: finds the command, imports its file alone, makes errors one line."""
 
 import importlib
+import io
 import os
+import signal
 import sys
+import time
 from collections.abc import Collection, Sequence
 
 from nextscale.cli.options import Stop, parser_for
-from nextscale.errors import UsageError, to_install
+from nextscale.errors import UsageError, did_you_mean, escaped, to_install, unknown
+from nextscale.files import FULL, disk_full
 
 # Command: (file in this folder, what it does). Two words where a command has parts.
 COMMANDS = {
@@ -46,10 +50,12 @@ COMMANDS = {
 }
 # The optional part of the package that a command needs, by its first word; `train` for the others.
 EXTRAS = {"evaluate": "eval", "scaling-laws": "eval", "benchmark": "bench", "app": "app"}
+PATIENCE = 10  # seconds that a process gives the first one to meet the same error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 2 at bad input, 128 + signal if interrupted."""
+    print_anywhere()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -57,31 +63,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(words)
     except Stop as stop:
         return stop.code
-    except UsageError as error:
-        if debug:
-            raise
-        print(f"nextscale: error: {error}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        package = (error.name or "nextscale").partition(".")[0]
-        if debug or package == "nextscale":  # a fault of ours
-            raise
-        told = f"`{words[0]}` needs {package}, which is not installed"
-        hint = to_install(EXTRAS.get(words[0], "train"))
-        print(f"nextscale: error: {told}; {hint}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        if rank() == 0:
+            print("nextscale: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # 128 + SIGPIPE, as a shell expects of a writer whose reader left
-    except OSError as error:  # a full disk, a directory that may not be written to
-        if debug or error.errno is None:
+    except Exception as error:
+        line = None if debug else line_of(error, words)
+        if rank() > 0:
+            wait_for_the_first(1 if line is None else 2)
+        if line is None:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"nextscale: error: {where}{error.strerror}", file=sys.stderr)
+        where = f"rank {rank()}: " if rank() > 0 else ""
+        print(f"nextscale: error: {where}{escaped(line)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("nextscale: interrupted", file=sys.stderr)
-        return 130
+
+
+def line_of(error: Exception, words: list[str]) -> str | None:
+    """What a user can mend, in one line; None for a fault of ours."""
+    if isinstance(error, UsageError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "nextscale").partition(".")[0]
+        hint = to_install(EXTRAS.get(words[0], "train"))
+        missing = f"`{words[0]}` needs {package}, which is not installed; {hint}"
+        return None if package == "nextscale" else missing
+    if isinstance(error, OSError) and error.errno is not None:
+        # a full disk, a directory that may not be written to
+        said = disk_full(error) if error.errno in FULL else error.strerror
+        return f"{error.filename}: {said}" if error.filename else said
+    return None
+
+
+def print_anywhere() -> None:
+    """Makes what the locale's encoding lacks print as its escape, such as `\\u03c6` for φ."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def rank() -> int:
+    """Number of this process among those of `torchrun`; 0 alone."""
+    return int(os.environ.get("RANK") or 0)
+
+
+def wait_for_the_first(code: int) -> None:
+    """Leaves an error that all processes meet to the first one.
+
+    The first one prints it and ends; torchrun then terminates the others, which exit with the same
+    code and print nothing. A process that is still there after a while met an error of its own.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+    time.sleep(PATIENCE + rank() / 2)  # the lowest of several speaks
 
 
 def run(words: list[str]) -> int:
@@ -91,7 +126,9 @@ def run(words: list[str]) -> int:
 
         print(metadata.version("nextscale"))
         return 0
-    if not words or words[0] in ("-h", "--help", "help"):
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    if not words or words[0] in ("-h", "--help"):
         print(overview(COMMANDS))
         return 0
     parts = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
@@ -106,8 +143,17 @@ def run(words: list[str]) -> int:
             parser = parser_for(f"nextscale {name}", what)
             module.add_arguments(parser)
             return module.run(parser.parse(words[count:])) or 0
-    known = ", ".join(parts or COMMANDS)
-    raise UsageError(f"unknown command {' '.join(words[:2])!r}; known: {known}")
+    raise unknown_command(words, parts)
+
+
+def unknown_command(words: list[str], parts: list[str]) -> UsageError:
+    """The error about words that begin with no command; `parts` share the first word."""
+    if parts and len(words) == 1:
+        return UsageError(f"{words[0]!r} needs a second word; known: {', '.join(parts)}")
+    single = [name for name in COMMANDS if " " not in name]
+    mistyped = did_you_mean(words[0], single) and not parts
+    given = words[0] if mistyped else " ".join(words[:2])
+    return unknown("command", given, parts or [*COMMANDS, "--help", "--version"])
 
 
 def overview(commands: Collection[str]) -> str:

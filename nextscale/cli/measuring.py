@@ -1,6 +1,5 @@
 """What the commands share that measure: where, and how they tell."""
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,10 +11,10 @@ from nextscale.cli.inference import (
     add_device_argument,
     check_writable,
     progress,
-    usable_device,
 )
 from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.errors import UsageError
+from nextscale.files import check_no_link, to_json, write_text
 from nextscale.tables import table
 
 T = TypeVar("T")
@@ -32,10 +31,10 @@ def measured(options: Namespace, kind: type[T], name: str) -> tuple[T, dict[str,
     """Runs `measure` of `nextscale.benchmark.NAME`; gives its configuration and its report."""
     config = from_options(kind, options)
     check_report(options.json)
-    import torch
+    from nextscale.devices import usable_device
 
     benchmark = import_module(f"nextscale.benchmark.{name}")
-    device = torch.device(usable_device(options.device))
+    device = usable_device(options.device)
     with progress("measuring", benchmark.runs(config, device), "runs") as advance:
         return config, benchmark.measure(config, device, advance)
 
@@ -58,15 +57,14 @@ def check_report(file: str) -> None:
     if file and Path(file).is_dir():
         raise UsageError(f"{file} is a directory; give the name of a file")
     if file:
+        check_no_link(Path(file))
         check_writable(Path(file).parent, "file")
 
 
 def write_report(report: Mapping[str, Any], file: str | Path) -> None:
     """Writes a report as JSON, whole or not at all."""
-    from nextscale.files import write_text
-
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_text(file, to_json(report))
 
 
 def conclude(report: Mapping[str, Any], file: str, rows: Sequence[Mapping[str, str]]) -> None:

@@ -22,10 +22,11 @@ from jsonargparse import (
 
 from nextscale.cli.complaints import explain
 from nextscale.config.model import build
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, escaped, unknown
 from nextscale.scales import Scales
 
 T = TypeVar("T")
+Themes = Mapping[str, str]  # names of options with spaces between, by the title of their group
 
 
 class Stop(Exception):
@@ -59,13 +60,28 @@ class Parser(ArgumentParser):
     def parse(self, words: Sequence[str]) -> Namespace:
         """Parses words. Raises UsageError at a bad one and Stop behind `--help`."""
         self.take_preset(words)
+        self.usage = f"{self.prog} {self.synopsis()}"
         try:
             return self.parse_args(self.complete(self, words) if self.complete else list(words))
         except ArgumentError as error:
-            message = explain(str(error))
-            raise UsageError(f"{message}; `{self.prog} --help` tells the options") from None
+            message = explain(str(error), self.option_names())
+            end = "" if message.endswith("?") else ";"
+            raise UsageError(f"{message}{end} `{self.prog} --help` shows the options") from None
         except SystemExit as stop:
             raise Stop(int(stop.code or 0)) from None
+
+    def synopsis(self) -> str:
+        """What follows the command's name; the options are listed below it."""
+        words = ["[options]"]
+        for action in self._get_positional_actions():
+            plain = {"?": f"[{action.dest}]", "+": f"{action.dest} [{action.dest} ...]"}
+            words.append(plain.get(str(action.nargs), action.dest))
+        return " ".join(words)
+
+    def option_names(self) -> list[str]:
+        """All options, as they are typed."""
+        names = [name for action in self._actions for name in action.option_strings]
+        return [name for name in names if name.startswith("--")]
 
     def take_preset(self, words: Sequence[str]) -> None:
         """Makes the fields of a preset the defaults, which files and options override.
@@ -74,8 +90,7 @@ class Parser(ArgumentParser):
         """
         for name in preset_names(words):
             if name not in self.presets:
-                known = ", ".join(self.presets)
-                raise UsageError(f"unknown preset {name!r}; known: {known}")
+                raise unknown("preset", name, self.presets)
             self.set_defaults(dict(self.presets[name]))
 
 
@@ -132,27 +147,55 @@ def add_config(parser: Parser) -> None:
     parser.add_argument("--config", action="config", help="YAML file of options")
 
 
-def add_dataclass(parser: Parser, kind: type, prefix: str = "") -> None:
-    """Adds an option for every field of a dataclass; nested ones become dotted."""
+def add_dataclass(
+    parser: Parser, kind: type, prefix: str = "", themes: Themes = MappingProxyType({})
+) -> None:
+    """Adds an option for every field of a dataclass; nested ones become dotted.
+
+    The help shows a nested dataclass as a group, described by its docstring's first sentence.
+
+    Args:
+        themes: further groups of the help: names of options, dotted, by the group's title.
+    """
     told = told_attributes(kind)
     hints = get_type_hints(kind)
+    titles = {name: title for title, names in themes.items() for name in names.split()}
     for item in fields(kind):
         hint, name = hints[item.name], prefix + item.name
         if is_dataclass(hint):
-            add_dataclass(parser, hint, f"{name}.")  # pyright: ignore[reportArgumentType]
+            add_dataclass(parser, hint, f"{name}.", themes)  # pyright: ignore[reportArgumentType]
             continue
+        if name in titles:
+            place = group_of(parser, titles[name])
+        else:
+            place = group_of(parser, prefix.rstrip("."), first_sentence(kind))
         default = default_of(item)
         option = "--" + name.replace("_", "-")
         text = told.get(item.name, "")
         if hint is bool:
             switch = ActionYesNo(no_prefix="no-")  # a file may have set what the line takes back
-            parser.add_argument(option, action=switch, default=default, help=text)
+            place.add_argument(option, action=switch, default=default, help=text)
         elif hint == Scales or get_origin(hint) is tuple:
-            parser.add_argument(
+            place.add_argument(
                 option, nargs="+", type=element_of(hint), default=list(default), help=text
             )
         else:
-            parser.add_argument(option, type=hint, default=default, help=text)
+            place.add_argument(option, type=hint, default=default, help=text)
+
+
+def group_of(parser: Parser, title: str, description: str | None = None) -> Any:
+    """The group of a title, made when it is first asked for; without a title the parser itself."""
+    if not title:
+        return parser
+    for group in parser._action_groups:
+        if group.title == title:
+            return group
+    return parser.add_argument_group(title, description)
+
+
+def first_sentence(kind: type) -> str:
+    """Of a dataclass's docstring."""
+    return " ".join((kind.__doc__ or "").split("\n\n")[0].split())
 
 
 def from_options(kind: type[T], options: Namespace) -> T:
@@ -220,4 +263,4 @@ def show(default: Any) -> str:
 
 def tell(line: str) -> None:
     """A line for the person at the terminal, beside what the command writes."""
-    print(line, file=sys.stderr, flush=True)
+    print(escaped(line), file=sys.stderr, flush=True)

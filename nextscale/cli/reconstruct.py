@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from nextscale.cli.inference import (
     progress,
 )
 from nextscale.cli.options import Parser, tell
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, escaped
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,8 +67,9 @@ def run(options: Namespace) -> int:
     output.picture("sheet.png", sheet(pairs))
     if len(pairs) < len(originals):
         tell(f"the sheet shows the first {len(pairs)} of {len(originals)} pictures")
-    width = max(map(len, names))
-    for name, loss in zip(names, losses, strict=True):
+    shown = [escaped(name) for name in names]
+    width = max(map(len, shown))
+    for name, loss in zip(shown, losses, strict=True):
         print(f"{name:<{width}}  {loss:.2f} dB")
     mean = sum(losses) / len(losses)
     count = f"{len(names)} picture{'s' * (len(names) > 1)}"
@@ -78,19 +79,19 @@ def run(options: Namespace) -> int:
 
 def find_images(given: Iterable[str]) -> list[Path]:
     """Files as given, and those in folders by name. Raises UsageError where there are none."""
-    from nextscale.data.folder import EXTENSIONS, image_files
+    from nextscale.data.listing import find_files
+    from nextscale.data.picture import known_endings
 
     paths = []
     for name in given:
         path = Path(name)
         if path.is_dir():
-            try:
-                inside = sorted(path / below for below, _ in image_files(path))
-            except OSError as error:
-                raise UsageError(f"{error.filename} cannot be listed ({error.strerror})") from error
+            found = find_files(path)
+            inside = sorted(path / below for below, _, _ in found.files)
             if not inside:
-                known = " ".join(extension[1:] for extension in EXTENSIONS)
-                raise UsageError(f"{path} holds no images; known are {known}")
+                raise UsageError(f"{path} holds no images; known are {known_endings()}")
+            if found.empty:
+                tell(f"no images in {', '.join(str(path / folder) for folder in found.empty)}")
             paths += inside
         elif path.is_file():
             paths.append(path)
@@ -101,22 +102,23 @@ def find_images(given: Iterable[str]) -> list[Path]:
 
 def read_images(paths: Sequence[Path], channels: int, size: tuple[int, int]) -> list["Image.Image"]:
     """Pictures resized and cropped to (height, width). Raises UsageError at an unreadable file."""
-    from nextscale.data.folder import FORMATS, decode
-    from nextscale.pixels import crop_to
+    from nextscale.data.picture import read_picture
+    from nextscale.pixels import crop_to, is_grey, recoloured, to_mode
 
-    pictures = []
+    pictures, changes = [], Counter()
     for path in paths:
-        try:
-            pictures.append(crop_to(decode(path, channels), *size))
-        except MemoryError:
-            raise  # the machine's fault, not the file's
-        except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
-            reason = " ".join(str(error).split())
-            raise UsageError(
-                f"{path} cannot be read ({reason}); mend it or leave it out; known formats are "
-                f"{', '.join(FORMATS)}"
-            ) from error
+        picture = read_picture(path, 3)
+        changes[recoloured(is_grey(picture), channels)] += 1
+        pictures.append(crop_to(to_mode(picture, "L" if channels == 1 else "RGB"), *size))
+    tell_changes(changes, len(pictures))
     return pictures
+
+
+def tell_changes(changes: Mapping[str, int], count: int) -> None:
+    """Tells how many of the pictures are changed for the model, and how."""
+    for change, number in changes.items():
+        if change:
+            tell(f"{number} of {count} images are {change}")
 
 
 def unique_names(paths: Iterable[Path]) -> list[str]:

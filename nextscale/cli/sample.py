@@ -16,6 +16,7 @@ from nextscale.cli.inference import (
     add_rejection_arguments,
     add_running_arguments,
     add_sampling_arguments,
+    add_seed_argument,
     check_at_least,
     check_seeds,
     given_sampling,
@@ -24,6 +25,7 @@ from nextscale.cli.inference import (
     load_model,
     precision_of,
     progress,
+    take_seed,
 )
 from nextscale.cli.options import Parser, tell
 from nextscale.config.model import ModelConfig
@@ -48,12 +50,11 @@ def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("--labels", type=str | int, nargs="+", help="numbers, names or none [all classes in turn]")
     add("--count", type=int, help="images, spread evenly over the labels [one a label]")
-    add("--seed", type=int, default=0, help="image i is drawn with seed + i")
+    add_seed_argument(parser, "image i is drawn with seed + i")
     add_sampling_arguments(parser)
     add_rejection_arguments(parser)
     add_acceleration_arguments(parser)
-    group = parser.add_argument_group("what to write")
-    add = group.add_argument
+    add = parser.add_argument_group("output").add_argument
     add("--grow", action="store_true", help="also growing.gif, the grid after every scale")
     add("--tile", type=int, default=0, help="decode in tiles of so many positions, in less memory")
     add("--grid-columns", type=int, help="of the grid [one label a row]")
@@ -67,7 +68,7 @@ def run(options: Namespace) -> int:
     from nextscale.tokenizer.tiles import check_tile
 
     check_at_least(1, count=options.count, batch=options.batch, grid_columns=options.grid_columns)
-    check_seeds(options.seed)
+    take_seed(options)
     check_tile(options.tile)
     given, output = given_sampling(options), Output(options.out)
     pipe = load_model(options.model, options.device, precision_of(options))

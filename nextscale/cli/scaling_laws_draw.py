@@ -8,8 +8,10 @@ from nextscale.cli.inference import (
     Output,
     add_device_argument,
     add_sampling_arguments,
+    add_seed_argument,
     given_sampling,
     load_model,
+    take_seed,
 )
 from nextscale.cli.options import Parser, add_config
 from nextscale.errors import UsageError
@@ -23,7 +25,7 @@ def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("runs", type=str, nargs="+", help="directories of `nextscale scaling-laws run`")
     add("--label", type=str | int, default=0, help="number or name of the class")
-    add("--seed", type=int, default=0, help="of every image")
+    add_seed_argument(parser, "of every image")
     add_sampling_arguments(parser)
     add_device_argument(parser)
     add("--out", type=str, default="scaling", help="directory of the sheet")
@@ -31,6 +33,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Draws the sheet: models grow downwards, training to the right."""
+    take_seed(options)
     sampling, output = given_sampling(options), Output(options.out)
     from nextscale.scaling_laws.curves import read_ladder
     from nextscale.scaling_laws.figures import draw_sheet

@@ -3,14 +3,20 @@
 from jsonargparse import Namespace
 
 from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
+from nextscale.cli.training import THEMES
 from nextscale.config.scaling import LadderConfig
 from nextscale.errors import UsageError
+
+THEMES_OF_ALL_RUNS = {
+    f"training: {title}": " ".join(f"training.{name}" for name in names.split())
+    for title, names in THEMES.items()
+}
 
 
 def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
     add_config(parser)
-    add_dataclass(parser, LadderConfig)
+    add_dataclass(parser, LadderConfig, themes=THEMES_OF_ALL_RUNS)
 
 
 def run(options: Namespace) -> int:

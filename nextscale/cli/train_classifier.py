@@ -18,17 +18,18 @@ def run(options: Namespace) -> int:
     config = from_options(ClassifierTraining, options)
     check_run(config)
     from nextscale.data.source import open_data
+    from nextscale.data.summary import summary
     from nextscale.training.classifier import ClassifierStage, fitted_to
     from nextscale.training.engine import start_accelerator
     from nextscale.training.loop import Run
 
     wanted = config.classifier
-    training, validation = open_data(
-        config.data, wanted.image_size, wanted.image_channels, config.seed
-    )
+    size, channels = wanted.image_size, wanted.image_channels
+    training, validation = open_data(config.data, size, channels, config.seed)
     if not training.names:
         raise UsageError(f"{config.data.path} has no classes; a classifier needs labelled images")
     config = fitted_to(config, training.names)
     stage = ClassifierStage(config)
+    stage.notes += summary(config.data, training, validation, size, channels)
     accelerator = start_accelerator(config)
     return finish(Run(config, stage, training, validation, accelerator).train)

@@ -19,6 +19,7 @@ def run(options: Namespace) -> int:
     config = from_options(TokenizerTraining, options)
     check_run(config)
     from nextscale.data.source import open_data
+    from nextscale.data.summary import summary
     from nextscale.training.engine import start_accelerator
     from nextscale.training.loop import Run
     from nextscale.training.start import start_tokenizer
@@ -26,10 +27,9 @@ def run(options: Namespace) -> int:
 
     config, start, notes = start_tokenizer(config)
     architecture = config.tokenizer
-    training, validation = open_data(
-        config.data, architecture.image_size, architecture.image_channels, config.seed
-    )
+    size, channels = architecture.image_size, architecture.image_channels
+    training, validation = open_data(config.data, size, channels, config.seed)
     stage = TokenizerStage(config, start)
-    stage.notes += notes
+    stage.notes += [*summary(config.data, training, validation, size, channels), *notes]
     accelerator = start_accelerator(config)
     return finish(Run(config, stage, training, validation, accelerator).train)

@@ -34,7 +34,9 @@ def train(config: VarTraining, command: str) -> int:
     """Trains a transformer; `command` is recorded in the run's directory."""
     check_run(config)
     from nextscale.data.order import steps_in_epoch
+    from nextscale.data.record import joined
     from nextscale.data.source import open_data
+    from nextscale.data.summary import summary
     from nextscale.data.tokens import cache_tokens
     from nextscale.training.engine import start_accelerator
     from nextscale.training.loop import Run
@@ -44,15 +46,17 @@ def train(config: VarTraining, command: str) -> int:
 
     tokenizer, notes = load_tokenizer(config)
     architecture = tokenizer.tokenizer.config
-    training, validation = open_data(
-        config.data, architecture.image_size, architecture.image_channels, config.seed
-    )
+    size, channels = architecture.image_size, architecture.image_channels
+    training, validation = open_data(config.data, size, channels, config.seed)
     config, model, costs = start_var(config, architecture, classes=len(training.names))
     directory = RunDirectory(Path(config.out), writes=False)
-    directory.check(command, config)
+    directory.check(command, config, joined(training.record, validation.record))
     check_tokenizer(directory, tokenizer)
     steps_in_epoch(len(training), config.batch_size)  # both fail before hours of encoding
     accelerator = start_accelerator(config)
+    if accelerator.is_main_process:
+        for line in summary(config.data, training, validation, size, channels):
+            tell(line)
     if config.cache_tokens:
         caches = Path(config.cache or Path(config.out).parent / "tokens")
         tokenizer.to(accelerator.device)

@@ -16,6 +16,15 @@ from nextscale.training.options import is_record, read_options
 
 RECORD = "config.json"
 
+THEMES = {  # groups of the help
+    "optimisation": "epochs max_steps batch_size accumulation learning_rate optimizer betas "
+    "weight_decay clip ema",
+    "schedule": "schedule restart_epochs warmup_epochs warmup_from final weight_decay_end",
+    "loss": "label_drop label_smoothing disturb_tokens",
+    "speed and memory": "precision compile activation_checkpointing cache_tokens cache",
+    "output": "log_every validate_every validation_images patience save_every keep export",
+}
+
 
 def add_training_arguments(parser: Parser, kind: type, command: str = "") -> None:
     """Adds the options of a training.
@@ -25,7 +34,7 @@ def add_training_arguments(parser: Parser, kind: type, command: str = "") -> Non
         command: that runs record; empty is that of the program.
     """
     add_config(parser)
-    add_dataclass(parser, kind)
+    add_dataclass(parser, kind, themes=THEMES)
     command = command or parser.prog.removeprefix("nextscale ")
     parser.complete = partial(with_recorded, command=command)
 
@@ -46,7 +55,7 @@ def with_recorded(parser: Parser, words: Sequence[str], command: str) -> list[st
     if not given.resume or record is None or not record.is_file():
         return words
     tables = [read_options(record, command), *map(dict, presets)]
-    return [f"--config={json.dumps(table)}" for table in tables] + words
+    return [*map(as_word, tables), *words]
 
 
 def joined(words: Sequence[str], option: str) -> list[str]:
@@ -63,7 +72,12 @@ def opened(word: str, command: str) -> str:
     name, equals, file = word.partition("=")
     if name != "--config" or not equals or not is_record(read_file(file)):
         return word
-    return f"--config={json.dumps(read_options(Path(file), command))}"
+    return as_word(read_options(Path(file), command))
+
+
+def as_word(table: Mapping[str, Any]) -> str:
+    """A table of options as the parser takes it in place of a file."""
+    return f"--config={json.dumps(table, ensure_ascii=False)}"
 
 
 def add_presets(parser: Parser, presets: Mapping[str, Any], at: str) -> None:
@@ -90,12 +104,14 @@ def finish(train: Callable[[], Any]) -> int:
     """Trains and tells where the model is; returns 128 + signal where the run was interrupted."""
     from nextscale.training.interruption import Interrupted
 
+    speaks = os.environ.get("RANK", "0") == "0"  # torchrun's; one process speaks for all
     try:
         final = train()
     except Interrupted as stop:
         number = int(stop.args[0])
-        tell(f"nextscale: stopped by signal {number} and saved; add --resume to continue")
+        if speaks:
+            tell(f"nextscale: stopped by signal {number} and saved; add --resume to continue")
         return 128 + number
-    if os.environ.get("RANK", "0") == "0":  # torchrun's; one process speaks for all
+    if speaks:
         tell(f"the model is in {final}")
     return 0

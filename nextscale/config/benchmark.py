@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from nextscale.config.model import TransformerConfig
-from nextscale.errors import UsageError, check_range
+from nextscale.errors import UsageError, check_range, did_you_mean
 
 MODES = ("exact", "compiled", "int8")
 STAGES = ("tokenizer", "transformer")
@@ -180,5 +180,7 @@ def check_batch(batch: tuple[int, ...]) -> None:
 
 def check_choices(name: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
     """Raises UsageError unless there are words, all of them known."""
-    if not given or not set(given) <= set(known):
-        raise UsageError(f"{name} are {list(given)}; known: {', '.join(known)}")
+    wrong = [word for word in given if word not in known]
+    if not given or wrong:
+        hint = did_you_mean(wrong[0], known) if wrong else ""
+        raise UsageError(f"{name} are {list(given)}{hint or ';'} known: {', '.join(known)}")

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from nextscale.errors import UsageError, check_range
+from nextscale.errors import check_range, unknown
+from nextscale.seeds import LARGEST_SEED
 
 METRICS = ("fid", "is", "precision", "recall", "kid")
-LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,6 @@ class EvaluationConfig:
         check_range(self, "count batch", 1)
         check_range(self, "kid_subset", 2)
         check_range(self, "keep", 1e-6, 1)
-        unknown = [metric for metric in self.metrics if metric not in METRICS]
-        if unknown:
-            raise UsageError(f"unknown metric {unknown[0]!r}; known: {', '.join(METRICS)}")
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise unknown("metric", metric, METRICS)

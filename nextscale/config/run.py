@@ -21,7 +21,8 @@ class DataConfig:
 
     Attributes:
         path: `fashion-mnist`, or a folder of images: `train/CLASS/*.png` and `val/CLASS/*.png`, or
-            `CLASS/*.png`, or plain files (unlabelled).
+            `CLASS/*.png`, or plain files (unlabelled). `training`, `validation`, `valid` and `dev`
+            are known too, in any case; `test` and `testing` are left alone.
         root: where a named data set lies; empty looks in the usual places, then downloads.
         size: side of the images in pixels, for a check; what follows from the scales must equal it.
             0 checks nothing.
@@ -32,6 +33,8 @@ class DataConfig:
         share: of the training images that is used, chosen by the seed; 1 is all.
         strict: stop at a file that cannot be read instead of skipping it.
         workers: processes that read image folders; 0 reads in the training process.
+        changed: continue a run although its data is no longer the same; its log records what
+            differs. Classes keep their numbers, or it is refused.
     """
 
     path: str = "fashion-mnist"
@@ -43,6 +46,7 @@ class DataConfig:
     share: float = 1.0
     strict: bool = False
     workers: int = 2
+    changed: bool = False
 
     def __post_init__(self) -> None:
         check_range(self, "validation", 0.0001, 0.9999)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nextscale.data.augment import FLIP_RATE, Augmentation
 from nextscale.data.order import Samples
+from nextscale.data.record import Record
 from nextscale.errors import UsageError, to_install
 from nextscale.files import cache_folder
 from nextscale.pixels import to_tensor
@@ -70,7 +71,13 @@ class FashionMNIST:
         self.augmentation = augmentation
         self.names: tuple[str, ...] = NAMES
         pixels = hashlib.sha256(self.images.tobytes()).hexdigest()
-        self.identity: str = f"fashion-mnist {part} {pixels[:16]} {augmentation.identity}"
+        self.known_as = f"fashion-mnist {part} {pixels[:16]}"
+        self.identity: str = f"{self.known_as} {augmentation.identity}"
+
+    @property
+    def record(self) -> Record:
+        """The pixels, for a run to remember."""
+        return Record(NAMES, pixels=self.known_as)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -4,9 +4,7 @@ Every file is decoded when it is asked for; what cannot be read is replaced by i
 """
 
 import hashlib
-import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,54 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from nextscale.data.augment import Augmentation
+from nextscale.data.layout import find_layout
+from nextscale.data.listing import Listing, scan
 from nextscale.data.order import Samples
+from nextscale.data.picture import decode, read_picture, reason_of
+from nextscale.data.record import Record
 from nextscale.errors import UsageError
-from nextscale.pixels import to_tensor, upright
+from nextscale.pixels import to_tensor
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-# What `nextscale sample` and `edit` write beside their images, by the file that tells of these.
-SHEETS = {"samples.json": ("grid.png", "growing.gif"), "edits.json": ("sheet.png",)}
 CLASSES_SHOWN = 5  # in a message
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # none runs a program
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Image files below a folder, as arrays, since there may be millions.
-
-    Attributes:
-        folder: where the paths start.
-        names: of the classes, sorted; empty if unlabelled.
-        paths: with slashes, bytes (N,), sorted by class and then by name.
-        sizes: of the files in bytes, int64 (N,).
-        labels: int64 (N,); 0 if unlabelled.
-    """
-
-    folder: Path
-    names: tuple[str, ...]
-    paths: NDArray[np.bytes_]
-    sizes: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def part(self, chosen: NDArray[np.bool_]) -> "Listing":
-        """The chosen files, with all classes."""
-        return Listing(
-            self.folder, self.names, self.paths[chosen], self.sizes[chosen], self.labels[chosen]
-        )
-
-    def path(self, number: int) -> Path:
-        """Where a file lies."""
-        return self.folder / os.fsdecode(bytes(self.paths[number]))
-
-    def digest(self) -> str:
-        """Tells these files (class, path and size) apart from others, wherever the folder lies."""
-        digest = hashlib.sha256(os.fsencode("\n".join(self.names)))
-        for path, size in zip(self.paths, self.sizes, strict=True):
-            digest.update(b"\0%b\0%d" % (path, size))
-        return digest.hexdigest()[:32]
 
 
 class ImageFolder:
@@ -91,6 +50,13 @@ class ImageFolder:
         self.names: tuple[str, ...] = listing.names
         self.identity: str = f"folder {listing.digest()} {augmentation.identity}"
         self.readable(0)
+
+    @property
+    def record(self) -> Record:
+        """The files, for a run and its caches to remember."""
+        listing = self.listing
+        facts = np.stack([listing.labels, listing.sizes, listing.times], axis=1)  # (N, 3)
+        return Record(listing.names, listing.paths, facts, listing.folder.name)
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -123,6 +89,7 @@ class ImageFolder:
         Raises:
             UsageError: as `load`.
         """
+        first = ""
         for candidate in range(sample, sample + len(self)):
             number = candidate % len(self)
             path = self.listing.path(number)
@@ -131,14 +98,14 @@ class ImageFolder:
             except MemoryError:
                 raise  # the machine's fault, not the file's
             except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
+                first = first or f"{path.name}: {reason_of(error)}"
                 if self.strict:
-                    reason = " ".join(str(error).split())
                     raise UsageError(
-                        f"{path} cannot be read ({reason}); mend or remove it, or leave out "
-                        "strict to skip such files"
+                        f"{path} cannot be read ({reason_of(error)}); mend or remove it, or leave "
+                        "out strict to skip such files"
                     ) from error
         raise UsageError(
-            f"none of the {len(self)} image files in {self.listing.folder} can be read"
+            f"none of the {len(self)} image files in {self.listing.folder} can be read ({first})"
         )
 
 
@@ -148,8 +115,8 @@ def open_folder(
     """Training and validation images of a folder; the latter are not augmented.
 
     Layouts: `train/CLASS/*` and `val/CLASS/*`; `train/*` and `val/*` (unlabelled); `CLASS/*`;
-    plain files (unlabelled). Files may lie deeper below a class. Without `val/` a part is split
-    off by the augmentation's seed.
+    plain files (unlabelled); see `find_layout` for other names. Files may lie deeper below a class.
+    Without `val/` a part is split off by the augmentation's seed.
 
     Args:
         validation: share split off, at least one image.
@@ -159,10 +126,10 @@ def open_folder(
         UsageError: if the folder is missing, empty, ambiguous or unreadable, or if `val/` has
             classes that `train/` lacks.
     """
-    folder = training_folder(root)
-    training = scan(folder)
-    if folder != root and (root / "val").is_dir():
-        held_out = with_classes_of(training, scan(root / "val"))
+    layout = find_layout(root)
+    training = scan(layout.training)
+    if layout.held_out:
+        held_out = with_classes_of(training, scan(layout.held_out))
     else:
         held = hold_out(training, validation, augmentation, strict)
         training, held_out = training.part(~held), training.part(held)
@@ -170,97 +137,6 @@ def open_folder(
         ImageFolder(training, augmentation, strict),
         ImageFolder(held_out, augmentation.unvaried(), strict),
     )
-
-
-def training_folder(root: Path) -> Path:
-    """`train/` if the folder has it, else the folder itself.
-
-    Raises:
-        UsageError: if the folder is missing, or `train` or `val` may be meant as a class.
-    """
-    if not root.is_dir():
-        raise UsageError(f"{root} is not a folder; give a folder of images")
-    try:
-        entries = [entry for entry in os.scandir(root) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise UsageError(f"{root} cannot be listed ({error.strerror})") from error
-    folders = {entry.name for entry in entries if entry.is_dir()}
-    if "train" in folders and ("val" in folders or folders <= {"train", "test"}):
-        return root / "train"
-    if folders & {"train", "val"}:
-        raise UsageError(
-            f"{root} has the folders {', '.join(sorted(folders)[:10])}; give train/ and val/, or "
-            "train/ alone, or classes of other names"
-        )
-    return root
-
-
-def scan(folder: Path) -> Listing:
-    """Lists a part; its folders are the classes, unless the images lie in it plainly.
-
-    Raises:
-        UsageError: if it holds no image files, or both plain images and folders of images.
-    """
-    try:
-        files = sorted(image_files(folder), key=lambda file: file[0].split("/"))
-    except OSError as error:
-        raise UsageError(f"{error.filename} cannot be listed ({error.strerror})") from error
-    if not files:
-        known = " ".join(extension[1:] for extension in EXTENSIONS)
-        raise UsageError(f"{folder} holds no images; known are {known}")
-    paths = [path for path, _ in files]
-    labelled = "/" in paths[0]
-    plain = next((path for path in paths if ("/" in path) != labelled), None)
-    if plain is not None:
-        raise UsageError(
-            f"{folder} holds both images ({plain if labelled else paths[0]}) and folders of "
-            "images; move every image into the folder of its class"
-        )
-    classes = [path.split("/", 1)[0] for path in paths] if labelled else []
-    names = tuple(sorted(set(classes)))
-    number = {name: i for i, name in enumerate(names)}
-    labels = [number[name] for name in classes] if labelled else [0] * len(paths)
-    return Listing(
-        folder,
-        names,
-        np.array([os.fsencode(path) for path in paths], np.bytes_),
-        np.array([size for _, size in files], np.int64),
-        np.array(labels, np.int64),
-    )
-
-
-def sheets(names: Collection[str]) -> list[str]:
-    """Overviews that lie beside drawn images, given the names of all files of a folder."""
-    return [sheet for record, beside in SHEETS.items() if record in names for sheet in beside]
-
-
-def image_files(folder: Path) -> Iterator[tuple[str, int]]:
-    """Paths below a folder, with slashes, and sizes in bytes; links are followed, but not around.
-
-    Hidden files and folders are left out, and overviews of drawn images. A link to nothing is
-    listed with size 0, so that it is counted among the files that cannot be read.
-
-    Raises:
-        OSError: if a folder cannot be listed.
-    """
-    waiting = [("", frozenset({folder.resolve()}))]
-    while waiting:
-        below, above = waiting.pop()
-        entries = list(os.scandir(folder / below))
-        overviews = sheets([entry.name for entry in entries])
-        for entry in entries:
-            path = f"{below}{entry.name}"
-            if entry.name.startswith(".") or entry.name in overviews:
-                continue
-            if entry.is_dir():
-                target = Path(entry.path).resolve()
-                if target not in above:
-                    waiting.append((f"{path}/", above | {target}))
-            elif entry.name.lower().endswith(EXTENSIONS):
-                if entry.is_file():
-                    yield path, entry.stat().st_size
-                elif entry.is_symlink():
-                    yield path, 0
 
 
 def with_classes_of(training: Listing, held_out: Listing) -> Listing:
@@ -279,8 +155,7 @@ def with_classes_of(training: Listing, held_out: Listing) -> Listing:
             "give both the same classes"
         )
     numbers = np.array([training.names.index(name) for name in held_out.names] or [0], np.int64)
-    labels = numbers[held_out.labels]
-    return Listing(held_out.folder, training.names, held_out.paths, held_out.sizes, labels)
+    return replace(held_out, names=training.names, labels=numbers[held_out.labels])
 
 
 def hold_out(
@@ -328,22 +203,10 @@ def split(listing: Listing, share: float, seed: int) -> NDArray[np.bool_]:
     return held
 
 
-def decode(path: Path, channels: int) -> Image.Image:
-    """The upright picture in a file, as L for 1 channel and RGB for 3; what is clear is white.
-
-    Raises:
-        Exception: of nearly any type, if the file is broken.
-    """
-    with Image.open(path, formats=FORMATS) as picture:
-        return upright(picture, channels)
-
-
 def can_be_read(path: Path, channels: int) -> bool:
     """Whether a file holds a picture."""
     try:
-        decode(path, channels)
-    except MemoryError:
-        raise  # the machine's fault, not the file's
-    except Exception:  # Pillow's readers raise nearly anything at broken bytes
+        read_picture(path, channels)
+    except UsageError:
         return False
     return True

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nextscale.data.order import Part, Samples, shuffled
+from nextscale.data.record import Record
 from nextscale.errors import UsageError
 
 
@@ -38,6 +39,7 @@ class Source(Protocol):
         identity: tells this data and its augmentation apart from any other, for caches.
         reads_files: whether reading takes long enough to be done ahead, in processes.
         labels: of all images, integers (N,); 0 if unlabelled.
+        record: what a run remembers of this data, whatever its augmentation.
     """
 
     names: tuple[str, ...]
@@ -46,6 +48,9 @@ class Source(Protocol):
 
     @property
     def labels(self) -> NDArray[Any]: ...
+
+    @property
+    def record(self) -> Record: ...
 
     def __len__(self) -> int: ...
 
@@ -68,6 +73,11 @@ class Share:
         self.source, self.numbers = source, np.sort(shuffled(seed, 0, len(source))[:count])
         self.names, self.reads_files = source.names, source.reads_files
         self.identity = f"{source.identity} share {share} {seed}"
+
+    @property
+    def record(self) -> Record:
+        """Of all images; which are taken follows from share and seed."""
+        return self.source.record
 
     def __len__(self) -> int:
         return len(self.numbers)

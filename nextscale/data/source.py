@@ -7,7 +7,9 @@ from nextscale.data import fashion_mnist
 from nextscale.data.augment import Augmentation
 from nextscale.data.folder import open_folder
 from nextscale.data.images import Share, Source
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, did_you_mean
+
+DATA_SETS = ("fashion-mnist",)  # by name
 
 
 def open_data(
@@ -44,6 +46,7 @@ def open_all(config: DataConfig, augmentation: Augmentation) -> tuple[Source, So
         )
     if not config.path or not Path(config.path).is_dir():
         raise UsageError(
-            f"no data at {config.path!r}; give fashion-mnist or an existing folder of images"
+            f"no data at {config.path!r}{did_you_mean(config.path, DATA_SETS) or ';'} give "
+            "fashion-mnist or an existing folder of images"
         )
     return open_folder(Path(config.path), augmentation, config.validation, config.strict)

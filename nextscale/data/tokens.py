@@ -7,10 +7,11 @@ augmentation, the number of copies. An interrupted encoding goes on where it sto
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from nextscale.data.images import Source
 from nextscale.data.order import Samples
+from nextscale.data.record import Record
+from nextscale.files import check_no_link, disk_errors, reserve, write_text
 from nextscale.scales import length
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -43,6 +46,12 @@ class TokenCache:
         self.tokens = np.load(folder / "tokens.npy", mmap_mode="r")  # (copies, N, L)
         self.numbers = np.load(folder / "labels.npy", mmap_mode="r")  # (copies, N)
         self.names, self.identity = source.names, f"tokens {folder.name}"
+        self.source = source
+
+    @property
+    def record(self) -> Record:
+        """Of the images that were encoded."""
+        return self.source.record
 
     def __len__(self) -> int:
         return self.tokens.shape[1]
@@ -63,9 +72,9 @@ def quiet(done: int, total: int) -> None:
     del done, total
 
 
-def cache_key(tokenizer: Tokenizer, tokenizer_hash: str, source: Source, copies: int) -> str:
-    """Name of a cache's folder."""
-    shaped_by = {
+def shape(tokenizer: Tokenizer, tokenizer_hash: str, source: Source, copies: int) -> dict[str, Any]:
+    """All that shapes a cache; it lies beside the tokens as `cache.json`."""
+    return {
         "tokenizer": tokenizer_hash,
         "config": asdict(tokenizer.config),  # z-norm and φ's ratio are in no weight
         "data": source.identity,
@@ -74,6 +83,10 @@ def cache_key(tokenizer: Tokenizer, tokenizer_hash: str, source: Source, copies:
         "chunk": CHUNK,
         "version": VERSION,
     }
+
+
+def cache_key(shaped_by: Mapping[str, Any]) -> str:
+    """Name of a cache's folder."""
     return hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -102,7 +115,8 @@ def cache_tokens(
         wait: a barrier over the processes.
         tell: called with chunks done and in all.
     """
-    place = directory / cache_key(tokenizer, tokenizer_hash, source, copies)
+    shaped_by = shape(tokenizer, tokenizer_hash, source, copies)
+    place = directory / cache_key(shaped_by)
     beside = directory / f".{place.name}.partial"
     if rank == 0:
         directory.mkdir(parents=True, exist_ok=True)
@@ -112,6 +126,7 @@ def cache_tokens(
             wait()
             if rank == 0:
                 prepare(beside, len(source), copies, tokenizer)
+                write_text(beside / "cache.json", json.dumps(shaped_by, indent=2))
             wait()
             fill(beside, tokenizer, source, rank, processes, tell)
             wait()
@@ -130,12 +145,19 @@ def prepare(folder: Path, images: int, copies: int, tokenizer: Tokenizer) -> Non
         "labels": ((copies, images), np.int32),
         "done": ((copies, chunks), np.uint8),  # last, so that a cut-off layout is laid out again
     }
+    for place in (folder, *(folder / f"{name}.npy" for name in arrays)):
+        check_no_link(place)  # an array is written to where it lies
     if (folder / "done.npy").exists():
+        for name in arrays:
+            reserve(folder / f"{name}.npy")
         return
     folder.mkdir(parents=True, exist_ok=True)
     for name, (shape, dtype) in arrays.items():
         beside = folder / f"{name}.tmp.npy"
-        np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape).flush()
+        beside.unlink(missing_ok=True)
+        with disk_errors(beside):
+            np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape).flush()
+        reserve(beside)
         os.replace(beside, folder / f"{name}.npy")
 
 

@@ -17,11 +17,15 @@ from nextscale.editing.marks import Box, Masks, check_box, keep_of
 from nextscale.editing.masks import Rule, first_scales, keep_per_scale
 from nextscale.editing.seams import at_size
 from nextscale.editing.seams import paste as paste_back
-from nextscale.editing.tasks import interpolate
-from nextscale.errors import UsageError
+from nextscale.editing.tasks import interpolate, redraw
+from nextscale.errors import UsageError, check_keywords
 from nextscale.likelihood import log_likelihood
 from nextscale.networks import Label, Networks, Pictures, as_pictures
 from nextscale.pixels import to_pictures
+from nextscale.sampling import generate
+from nextscale.seeds import seeds_from
+
+INTERNAL = ("generator", "constrain", "labels")  # options of drawing that edits set themselves
 
 
 class Editor(Networks):
@@ -61,8 +65,9 @@ class Editor(Networks):
             holds the `log_probability` of the tokens that were drawn, in nats, and the `seed`.
 
         Raises:
-            UsageError: if something does not fit or is out of its range.
+            UsageError: if something does not fit, is out of its range, or is an unknown option.
         """
+        self.check_drawing(self.edit, drawing)
         pictures = as_pictures(image)
         images, keep = self.to_images(pictures), self.kept(mask, pictures)
         hidden = fill_holes(images, at_size(keep, images) == 1) if fill else images
@@ -123,6 +128,7 @@ class Editor(Networks):
         Raises:
             UsageError: if something does not fit or is out of its range.
         """
+        self.check_drawing(self.outpaint, drawing)
         images, added = self.place(as_pictures(image), sides, box)
 
         def draw(labels: Tensor, seeds: Sequence[int], **options: Any) -> Attempt:
@@ -177,6 +183,7 @@ class Editor(Networks):
         Raises:
             UsageError: if k is out of range.
         """
+        self.check_drawing(self.vary, drawing)
         images = self.to_images(as_pictures(image))
         masks = first_scales(keep_scales, self.tokenizer.config.scales, self.device)
 
@@ -217,7 +224,7 @@ class Editor(Networks):
         count: int,
         *,
         candidates: int = 1,
-        seed: int = 0,
+        seed: int | None = 0,
         seeds: Sequence[int] | None = None,
         **options: Any,
     ) -> list[Image.Image]:
@@ -226,12 +233,11 @@ class Editor(Networks):
         Args:
             draw: an edit of each of `count` images, of `labels`, by `seeds` and sampling options.
             candidates: n, edits of each image.
-            seed: image i has the seed `seed` + i; candidates are `CANDIDATE_STEP` apart.
+            seed: image i has the seed `seed` + i; candidates are `CANDIDATE_STEP` apart. None
+                draws a fresh one.
             seeds: one an image, instead of `seed`.
         """
-        if "generator" in options:
-            raise UsageError("edits are drawn by seeds, not by a generator; give seed or seeds")
-        seeds = range(seed, seed + count) if seeds is None else seeds
+        seeds = seeds_from(seed, count) if seeds is None else seeds
         if min(seeds) < 0:
             raise UsageError(f"seed is {min(seeds)}; it must be at least 0")
         if len(seeds) != count:
@@ -244,6 +250,12 @@ class Editor(Networks):
         for picture, score, its_seed in zip(pictures, scores, used, strict=True):
             picture.info |= {"log_probability": score, "seed": its_seed}
         return pictures
+
+    def check_drawing(self, edit: Callable[..., object], given: Mapping[str, Any]) -> None:
+        """Raises UsageError at an option that neither an edit nor its drawing takes."""
+        if "generator" in given:
+            raise UsageError("edits are drawn by seeds, not by a generator; give seed or seeds")
+        check_keywords(given, edit, self.ranked, redraw, generate, hidden=INTERNAL)
 
     def edit_sampling(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Options of `sampling.generate` that an edit is drawn with.

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from numpy.typing import NDArray
 
 from nextscale.errors import UsageError
-from nextscale.files import read_json, replacing_file, write_text
+from nextscale.files import read_json, replacing_file, to_json, write_text
 
 SETTINGS = "settings.json"
 Arrays = dict[str, NDArray]
@@ -60,7 +60,7 @@ class Chunks:
         if folder.exists() and (not folder.is_dir() or any(map(visible, folder.iterdir()))):
             raise UsageError(f"{folder} holds something else; give another --out")
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / SETTINGS, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / SETTINGS, to_json(wanted))
 
     def fill(self, make: Callable[[range], Arrays], advance: Callable[[int], None]) -> None:
         """Makes the chunks that are missing, each in the process whose turn it is.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nextscale.classifiers import classifier_names, is_classifier, load_classifier
-from nextscale.errors import UsageError, to_install
+from nextscale.errors import UsageError, to_install, unknown
 from nextscale.scales import Scale
 from nextscale.weights import identify
 
@@ -74,10 +74,9 @@ def load_extractor(name: str, device: torch.device | str = "cpu") -> Extractor:
         return inception(torch.device(device))
     if is_classifier(name):
         return of_classifier(name, torch.device(device))
-    raise UsageError(
-        f"unknown extractor {name!r}; give one of {', '.join(extractor_names())}, or a directory "
-        "of `nextscale train classifier`"
-    )
+    names = extractor_names()
+    allowed = f"give one of {', '.join(names)}, or a directory of `nextscale train classifier`"
+    raise unknown("extractor", name, names, allowed)
 
 
 def of_classifier(name: str, device: torch.device) -> Extractor:

@@ -4,7 +4,6 @@ Their order is that of a hash of their pixels, so that names and order of files 
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +15,17 @@ from PIL import Image
 
 from nextscale.data import fashion_mnist
 from nextscale.data.augment import Augmentation
-from nextscale.data.folder import EXTENSIONS, sheets
+from nextscale.data.listing import find_files
+from nextscale.data.picture import open_picture, unreadable
 from nextscale.errors import UsageError
-from nextscale.pixels import crop_to, upright
+from nextscale.pixels import crop_to, is_grey, turned, upright
 from nextscale.scales import Scale, describe
 
 Pixels = NDArray[np.uint8]
 SPLITS = {"fashion-mnist": "validation", "fashion-mnist:train": "train"}  # by name, to their part
 TEST_SPLIT = "fashion-mnist:test"
 DIGEST = 16  # bytes
+GREY = 32  # images that are looked at for colour
 
 
 class RawImages(Protocol):
@@ -82,6 +83,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.order)
 
+    def grey(self) -> bool:
+        """Whether the first images, as they lie there, have no colour."""
+        return all(is_grey(self.raw.load(number)) for number in range(min(len(self), GREY)))
+
     def load(self, begin: int, end: int) -> Pixels:
         """Pixels uint8 (end - begin, H, W, channels)."""
         return np.stack([self.pixels_of(number) for number in self.order[begin:end]])
@@ -95,21 +100,17 @@ class ImageSet:
 
 
 class FolderImages:
-    """All image files below a folder, without overviews of drawn images.
+    """All image files below a folder, without overviews of sampled images.
 
-    Raises:
-        UsageError: if a folder of it holds no image, as of a class without samples.
+    Attributes:
+        empty: folders that hold no image, as of a class without samples.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.paths: list[Path] = []
-        for place, folders, files in os.walk(folder):
-            folders.sort()
-            images = {file for file in files if file.lower().endswith(EXTENSIONS)}
-            found = sorted(images.difference(sheets(files)))
-            if not found and not folders:
-                raise UsageError(f"{place} holds no images; fill it or remove it")
-            self.paths += [Path(place) / file for file in found]
+        found = find_files(folder)
+        self.empty = tuple(str(folder / name) for name in found.empty)
+        names = sorted((path for path, _, _ in found.files), key=lambda path: path.split("/"))
+        self.paths = [folder / name for name in names]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -118,11 +119,12 @@ class FolderImages:
         """One picture. Raises UsageError if it cannot be read."""
         path = self.paths[number]
         try:
-            with Image.open(path) as picture:
-                picture.load()
-                return picture
-        except Exception as error:  # Pillow raises almost anything at a broken file
-            raise UsageError(f"{path} cannot be read as an image; remove or mend it") from error
+            with open_picture(path) as picture:
+                return turned(picture)
+        except MemoryError:
+            raise  # the machine's fault, not the file's
+        except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
+            raise unreadable(path, error) from error
 
 
 class ArrayImages:

@@ -1,6 +1,5 @@
 """What finished runs tell: test loss and token error against images and arithmetic."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from nextscale.errors import UsageError
 from nextscale.files import read_json
+from nextscale.training.log import read_log
 
 LEAST = 3  # models, for a law and its residuals
 SAME_ENTROPY = 1e-3  # nats between tokens that are the same but for rounding
@@ -159,7 +159,7 @@ def read_curve(folder: Path) -> Curve:
         return curve_of(folder, config, read_log(folder / "log.jsonl"))
     except UsageError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(f"its files are not those of a run ({reason})") from error
 
@@ -197,16 +197,3 @@ def curve_of(folder: Path, config: dict[str, Any], entries: list[dict[str, Any]]
         loss=np.array([entry["loss"] for entry in judged]),
         error=1 - np.array([entry["accuracy"] for entry in judged]),
     )
-
-
-def read_log(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log; one that a kill cut off is left out. Raises ValueError if it is none."""
-    entries = []
-    for line in file.read_text().splitlines():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError("log.jsonl holds lines that are no tables")
-    return entries

@@ -10,6 +10,7 @@ from accelerate import Accelerator, DistributedType
 
 from nextscale.acceleration import EMULATED, can_compile, keep_freed_memory, made_for
 from nextscale.config.run import TrainingConfig
+from nextscale.devices import best_device
 from nextscale.errors import UsageError
 
 
@@ -18,7 +19,7 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     keep_freed_memory()
     precision = config.precision
     if precision == "auto":
-        precision = "bf16" if made_for("bfloat16", device_of_runs()) else "no"
+        precision = "bf16" if made_for("bfloat16", best_device()) else "no"
     accelerator = Accelerator(
         mixed_precision=precision,
         cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet
@@ -50,12 +51,6 @@ def shortcomings(config: TrainingConfig, accelerator: Accelerator) -> list[str]:
         advice = "precision auto takes what the device is made for"
         lines.append(f"{EMULATED.format('bf16')}; {advice}")
     return lines
-
-
-def device_of_runs() -> torch.device:
-    """Where runs compute: an accelerator if there is one."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found or torch.device("cpu")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from nextscale.data.order import (
     training_parts,
     validation_parts,
 )
+from nextscale.data.record import Record, joined
 from nextscale.training.interruption import attend_to
 
 
@@ -115,6 +116,11 @@ class Feed:
         device = self.accelerator.device
         values = batch.values.to(device, non_blocking=True)
         return Batch(values, batch.labels.to(device, non_blocking=True), batch.part, batch.skipped)
+
+    @property
+    def record(self) -> Record:
+        """What the run remembers of its data."""
+        return joined(self.training.record, self.validation.record)
 
     @property
     def validation_count(self) -> int:

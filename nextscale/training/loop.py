@@ -22,7 +22,7 @@ from nextscale.acceleration import can_compile
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, escaped
 from nextscale.files import replacing
 from nextscale.training.average import MovingAverage
 from nextscale.training.best import Best
@@ -32,9 +32,11 @@ from nextscale.training.feed import Feed
 from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor
 from nextscale.training.optimizer import build_optimizer
+from nextscale.training.saved import TRAINING, check_fits, load_training, refused
 from nextscale.training.schedule import Schedule, set_rates
 from nextscale.training.stage import Stage, State
-from nextscale.training.state import RunDirectory, load_training
+from nextscale.training.state import FINAL, RunDirectory
+from nextscale.weights import write_pickle
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHOWN = 16  # images of the pictures made at a validation
@@ -94,16 +96,17 @@ class Run:
     def run(self) -> Path:
         """What `train` does, in its order."""
         config, accelerator = self.config, self.accelerator
-        record = self.directory.check(self.stage.command, config)  # before anything takes long
+        command, data = self.stage.command, self.feed.record
+        record = self.directory.check(command, config, data)  # before anything takes long
         self.schedule = Schedule(config, record["planned_epochs"], self.steps_in_epoch)
         self.ending = Ending(config, self.schedule, self.best)
         objective = self.stage.build(self.schedule.planned, accelerator)
-        found = self.directory.open(self.stage.command, config, accelerator.wait_for_everyone)
+        found = self.directory.open(command, config, data, accelerator.wait_for_everyone)
+        self.stage.notes += self.directory.changes + self.directory.notes
         if config.resume and found is None:
             self.stage.notes.append(
                 f"{self.directory.path} holds no checkpoint: the run starts anew"
             )
-        self.stage.notes += self.directory.notes
         self.stage.notes += shortcomings(config, accelerator)
         if config.compile and can_compile():
             objective.compile()
@@ -270,11 +273,7 @@ class Run:
                 "average": average,
                 "scaler": scaler.state_dict() if scaler else {},
             }
-            try:
-                torch.save(training, place / "training.pt")
-            except RuntimeError as error:  # how torch tells of a full disk
-                reason = str(error).splitlines()[0]
-                raise UsageError(f"{place.parent} cannot be written to ({reason})") from error
+            write_pickle(training, place / TRAINING)
 
         self.directory.save(step, write, self.config.keep, self.best.step)
         self.accelerator.wait_for_everyone()
@@ -286,22 +285,27 @@ class Run:
             return 0
         state = load_training(place)
         options = distributed.StateDictOptions(full_state_dict=True)
-        distributed.set_state_dict(
-            self.network,
-            self.optimizer.optimizer,
-            model_state_dict=state["network"],
-            optim_state_dict=state["optimizer"],
-            options=options,
-        )
-        if self.accelerator.is_main_process:  # the counts are those of all processes
-            self.stage.load_state_dict(state["stage"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
-        if self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        check_fits(state, distributed.get_model_state_dict(self.network), place)
+        try:
+            distributed.set_state_dict(
+                self.network,
+                self.optimizer.optimizer,
+                model_state_dict=state["network"],
+                optim_state_dict=state["optimizer"],
+                options=options,
+            )
+            if self.accelerator.is_main_process:  # the counts are those of all processes
+                self.stage.load_state_dict(state["stage"])
+            if self.average:
+                self.average.load_state_dict(state["average"])
+            if self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise refused(place, f"it does not fit this run: {reason}") from error
         self.best.load_state_dict(state["best"])
         self.directory.forget_log_after(state["step"])
-        self.accelerator.print(f"continuing from {place}")
+        self.accelerator.print(escaped(f"continuing from {place}"))
         return state["step"]
 
     def finish(self, step: int) -> None:
@@ -321,7 +325,7 @@ class Run:
         if self.accelerator.is_main_process:
             dtype = DTYPES[self.config.export]
             rounded = {name: value.to(dtype) for name, value in state.items()}
-            with replacing(folder) as beside:
+            with replacing(folder, FINAL) as beside:
                 self.stage.write(rounded, beside)
         self.accelerator.wait_for_everyone()
 

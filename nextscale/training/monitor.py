@@ -21,6 +21,7 @@ from torchvision.utils import save_image
 
 from nextscale.complexity import count_flops, measure_peak, peak_memory
 from nextscale.config.run import TrainingConfig
+from nextscale.errors import escaped
 from nextscale.files import replacing_file
 from nextscale.training.best import Best
 from nextscale.training.hints import hints
@@ -85,7 +86,7 @@ class Monitor:
             f" peak {self.peak / 1e9:.0f} GFLOP/s, {steps} steps of {self.batch_size} images"
         )
         for note in notes:
-            self.accelerator.print(note)
+            self.accelerator.print(escaped(note))
         self.accelerator.init_trackers("tensorboard")
 
     def steps(self, step: int, figures: Mapping[str, Any]) -> None:

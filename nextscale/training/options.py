@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from nextscale.errors import UsageError
-from nextscale.files import read_json
+from nextscale.files import check_no_link, read_json
 
 # Not options of the whole run, but how it was called, and what its data has.
 DERIVED = (
@@ -25,8 +25,9 @@ def read_options(file: Path, command: str) -> dict[str, Any]:
         command: that takes them.
 
     Raises:
-        UsageError: if the file is damaged or the record of another command.
+        UsageError: if the file is a link or damaged, or the record of another command.
     """
+    check_no_link(file)
     record = read_json(file)
     check_command(record, command, file.parent)
     return without(record, DERIVED)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from nextscale.classifiers import classifier_names, is_classifier, load_classifier
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, unknown
 from nextscale.models.classifier import Classifier
 
 FeatureNetwork = Callable[[], nn.Module]
@@ -104,6 +104,6 @@ def perceptual_distance(name: str) -> nn.Module:
     elif is_classifier(name):
         distance = FeatureDistance(ClassifierMaps(load_classifier(name)))
     else:
-        known = ", ".join(["lpips", *classifier_names(), *sorted(_NETWORKS)])
-        raise UsageError(f"unknown perceptual network {name!r}; known: {known}")
+        known = ["lpips", *classifier_names(), *sorted(_NETWORKS)]
+        raise unknown("perceptual network", name, known)
     return distance.eval().requires_grad_(False)

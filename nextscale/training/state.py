@@ -2,36 +2,57 @@
 
 .lock                  held by the process that trains here
 config.json            the command's whole configuration
+data.json              what images it is trained on (see `data.record`)
 log.jsonl              one line an event
 checkpoints/step-N/    a checkpoint directory (see `checkpoint`) and `training.pt` beside it
 best/                  the model that validated best so far, stored as the finished one
 final/                 the finished model
+
+None of them may be a link, so that a directory from others leads nowhere else.
 """
 
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from nextscale.config.run import TrainingConfig
+from nextscale.data.record import Record, differences, read_record, same_numbers, write_record
 from nextscale.errors import UsageError
-from nextscale.files import read_json, replacing, write_text
+from nextscale.files import (
+    append_text,
+    check_no_links,
+    check_replaceable,
+    is_ours,
+    read_json,
+    recover,
+    remove_tree,
+    replacing,
+    write_text,
+)
+from nextscale.training.log import read_log
 from nextscale.training.options import check_command
+from nextscale.training.saved import TRAINING
 
 # Options that may differ between a run and its continuation: they do not change what is computed.
 FREE = (
     "out", "resume", "keep", "log_every", "max_steps", "validate_every", "save_every",
     "validation_images", "cache", "data.workers", "patience", "planned_epochs",
 )  # fmt: skip
+# What a checkpoint of any stage and the finished model may hold; a folder with more is left alone.
+WEIGHTS = ("tokenizer.safetensors", "model.safetensors", "classifier.safetensors")
+FINAL = ("config.json", *WEIGHTS)
+CHECKPOINT = (*FINAL, TRAINING)
+FROM_DATA = ("classifier.labels",)  # compared with the data's record, where there is one
 DIFFERENCES_SHOWN = 3
-LOCK = ".lock"
-FAILED = '"event": "failed"'  # in the last line of such a run's log
+LOCK, DATA = ".lock", "data.json"
+STEP = re.compile(r"step-\d{8,}")
+LEFTOVER = re.compile(r"\.step-(\d{8,15})\.")
 
 
 class RunDirectory:
@@ -47,28 +68,37 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.lock = FileLock(path / LOCK)
         self.begun = False
-        self.notes: list[str] = []  # on a run that is continued
+        self.changes: list[str] = []  # of the data of a run that is continued
+        self.notes: list[str] = []  # on its options
 
-    def check(self, command: str, config: TrainingConfig) -> dict[str, Any]:
+    def check(self, command: str, config: TrainingConfig, data: Record) -> dict[str, Any]:
         """The configuration as it is written, if the run may start or continue here.
 
         It records also the epochs that the run was planned with, which a continuation may exceed.
         A run that failed before its first checkpoint holds nothing, so any other takes its place.
 
+        Args:
+            data: that the run would train on.
+
         Raises:
-            UsageError: if the directory holds another configuration, a run and no `resume`, or
-                something else.
+            UsageError: if the directory holds another configuration, a run of other data, a run
+                and no `resume`, or something else, or anything in it is a link.
         """
+        check_no_links(self.path)
+        for place in (self.best, self.final):
+            check_replaceable(place, FINAL)
         planned = {"command": command, "planned_epochs": config.epochs}
         wanted = planned | json.loads(json.dumps(asdict(config)))
+        del wanted["data"]["changed"]  # it is said once for every change
         file = self.path / "config.json"
         if file.exists():
             if not self.failed_at_once():
                 found = read_json(file)
                 self.compare(found, wanted, config)
+                self.changes = self.compare_data(data, command, config.data.changed)
                 if self.saved():
                     wanted["planned_epochs"] = planned_epochs(found, file)
-                    self.notes = changes(found, config)
+                    self.notes = option_notes(found, config)
         elif self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a directory for the run")
         elif self.path.exists() and any(inner.name != LOCK for inner in self.path.iterdir()):
@@ -76,17 +106,22 @@ class RunDirectory:
         return wanted
 
     def open(
-        self, command: str, config: TrainingConfig, wait: Callable[[], None] = lambda: None
+        self,
+        command: str,
+        config: TrainingConfig,
+        data: Record,
+        wait: Callable[[], None] = lambda: None,
     ) -> Path | None:
         """Starts or continues a run; gives the checkpoint to continue from, None for a fresh start.
 
         Args:
+            data: that the run trains on.
             wait: a barrier over the processes; all have checked before one writes.
 
         Raises:
             UsageError: as `check`, and if another process trains here.
         """
-        wanted = self.check(command, config)
+        wanted = self.check(command, config, data)
         wait()
         if self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -100,8 +135,11 @@ class RunDirectory:
                 (self.path / "log.jsonl").unlink()
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "config.json", json.dumps(wanted, indent=2))
-            for leftover in self.checkpoints.glob(".*"):
-                shutil.rmtree(leftover)
+            for place in {self.best, self.final, *map(self.place, self.leftover_steps())}:
+                recover(place, locked=True)
+            write_record(data, self.path / DATA)
+            if self.changes:
+                self.log({"event": "data", "changes": self.changes})
         self.begun = True
         wait()
         return self.latest()
@@ -124,11 +162,13 @@ class RunDirectory:
         """
         check_command(found, wanted.get("command"), self.path)
         usual = json.loads(json.dumps(asdict(type(config)())))  # of options newer than the run
+        del usual["data"]["changed"]
         was, now = flat(usual) | flat(found), flat(wanted)
+        free = (*FREE, *FROM_DATA) if (self.path / DATA).exists() else FREE
         differing = [
             key
             for key in sorted(was.keys() | now.keys())
-            if key not in FREE and not same(was.get(key), now.get(key))
+            if key not in free and not same(was.get(key), now.get(key))
         ]
         longer = may_lengthen and is_longer(was.get("epochs"), config.epochs)
         if longer and config.endless:
@@ -155,17 +195,45 @@ class RunDirectory:
                 f"{self.path} holds a run; continue it with --resume or give another directory"
             )
 
+    def compare_data(self, data: Record, command: str, may_change: bool) -> list[str]:
+        """What differs from the data that the run was trained on, or that this is not known.
+
+        Raises:
+            UsageError: if it differs and may not, or classes have other numbers than before.
+        """
+        file = self.path / DATA
+        if not file.exists():
+            return [f"{self.path} has no record of its data; from now on it has"]
+        was = read_record(file)
+        found = differences(was, data)
+        told = f"{self.path} was trained on other data ({'; '.join(found)})"
+        if found and command != "train tokenizer" and not same_numbers(was, data):
+            raise UsageError(
+                f"{told}, where classes have other numbers; start a run with --init in another "
+                "directory"
+            )
+        if found and not may_change:
+            raise UsageError(
+                f"{told}; give the data as it was, or --data.changed to go on with it as it is"
+            )
+        return [told] if found else []
+
     def failed_at_once(self) -> bool:
         """Whether the run ended in an error before its first checkpoint."""
         log = self.path / "log.jsonl"
         if self.saved() or not log.exists():
             return False
-        lines = log.read_text().splitlines()
-        return bool(lines) and FAILED in lines[-1]
+        entries = read_log(log)
+        return bool(entries) and entries[-1].get("event") == "failed"
 
     def saved(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*"))
+        return sorted(p for p in self.checkpoints.glob("step-*") if STEP.fullmatch(p.name))
+
+    def leftover_steps(self) -> list[int]:
+        """Steps of which a killed process left a part of a checkpoint."""
+        found = (LEFTOVER.match(entry.name) for entry in self.checkpoints.glob(".step-*"))
+        return [int(match[1]) for match in found if match]
 
     def place(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
@@ -196,6 +264,8 @@ class RunDirectory:
     def save(self, step: int, write: Callable[[Path], None], keep: int, best: int) -> Path:
         """Writes checkpoint `step` beside its place, renames it there and forgets old ones.
 
+        An old one with foreign files in it stays.
+
         Args:
             write: fills a directory.
             keep: newest checkpoints that stay.
@@ -203,18 +273,17 @@ class RunDirectory:
         """
         place = self.place(step)
         if self.writes and not place.exists():
-            with replacing(place) as beside:
+            with replacing(place, CHECKPOINT) as beside:
                 write(beside)
             for old in self.saved()[:-keep]:
-                if old.name != name_of(best):
-                    shutil.rmtree(old)
+                if old.name != name_of(best) and is_ours(old, CHECKPOINT):
+                    remove_tree(old)
         return place
 
     def log(self, entry: dict[str, Any]) -> None:
         """Adds a line to the log."""
         if self.writes:
-            with (self.path / "log.jsonl").open("a") as file:
-                file.write(json.dumps(entry) + "\n")
+            append_text(self.path / "log.jsonl", json.dumps(entry) + "\n")
 
     def fail(self, error: Exception) -> None:
         """Notes in the log that this run, once begun, ended in an error."""
@@ -229,15 +298,9 @@ class RunDirectory:
             write_text(file, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def entries(self) -> list[dict[str, Any]]:
-        """The lines of the log, but for one that a kill cut off."""
+        """The lines of the log."""
         file = self.path / "log.jsonl"
-        found = []
-        for line in file.read_text().splitlines() if file.exists() else ():
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue  # the process was killed while writing this line
-        return found
+        return read_log(file) if file.exists() else []
 
 
 def planned_epochs(found: dict[str, Any], file: Path) -> float:
@@ -248,7 +311,7 @@ def planned_epochs(found: dict[str, Any], file: Path) -> float:
     return float(planned)
 
 
-def changes(found: dict[str, Any], config: TrainingConfig) -> list[str]:
+def option_notes(found: dict[str, Any], config: TrainingConfig) -> list[str]:
     """Lines on what a continuation does that the run did not, given the run's record."""
     notes = []
     if found["epochs"] != config.epochs:
@@ -291,19 +354,3 @@ def same(was: Any, now: Any) -> bool:
 def name_of(step: int) -> str:
     """Directory name of a checkpoint, sorted like the numbers."""
     return f"step-{step:08d}"
-
-
-def load_training(place: Path) -> dict[str, Any]:
-    """What `training.pt` of a checkpoint holds.
-
-    Raises:
-        UsageError: if the file is damaged or would execute code.
-    """
-    file = place / "training.pt"
-    try:
-        return torch.load(file, weights_only=True, map_location="cpu")
-    except Exception as error:
-        raise UsageError(
-            f"{file} cannot be read ({type(error).__name__}); remove {place} to continue from the "
-            "checkpoint before"
-        ) from error

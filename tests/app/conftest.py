@@ -19,10 +19,12 @@ def studio(pipe, tmp_path_factory) -> Studio:
 def address(tmp_path_factory) -> Iterator[str]:
     """Of the bundled model's page, which lets two jobs wait."""
     pytest.importorskip("gradio")
+    from nextscale.app.environment import own_environment
     from nextscale.app.page import build_page, serve
 
-    studio = Studio(load("fashion-mnist"), "fashion-mnist", tmp_path_factory.mktemp("downloads"))
-    page = build_page(studio, queue=2)
+    folder = tmp_path_factory.mktemp("shown")
+    own_environment(folder)
+    page = build_page(Studio(load("fashion-mnist"), "fashion-mnist", folder), queue=2)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

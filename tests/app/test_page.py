@@ -95,7 +95,7 @@ def test_bad_input_is_answered_and_the_server_goes_on(client, image, mask, tmp_p
         (lambda: edit(client, image, tmp_path / "full.png"), "the mask is full"),
         (lambda: edit(client, image, mask, task="class"), "choose the class"),
         (lambda: edit(client, image, mask, feather=99), "99"),
-        (lambda: edit(client, image, None, task="outpaint", sides="a"), "'a' are no whole numbers"),
+        (lambda: edit(client, image, None, task="outpaint", sides="a"), "sides is 'a'"),
         (lambda: edit(client, tmp_path / "long.png", None, task="vary"), "has 20000x10 pixels"),
         (lambda: edit(client, tmp_path / "half.png", mask), "the image cannot be read"),
         (lambda: edit(client, tmp_path / "moving.gif", mask), "animated"),

@@ -42,13 +42,40 @@ def test_the_installed_program_runs():
 
 
 def test_an_unknown_command_names_the_known_ones(refused):
-    said = refused("smaple", "x")
-    assert "unknown command 'smaple x'" in said
+    said = refused("flatten", "x")
+    assert "unknown command 'flatten x'; known: sample, " in said
     assert "train tokenizer" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["smaple", "x"], "unknown command 'smaple'; did you mean 'sample'?"),
+        (["train", "vra"], "unknown command 'train vra'; did you mean 'train var'?"),
+        (["trian", "var"], "unknown command 'trian var'; did you mean 'train var'?"),
+        (["--vrsion"], "did you mean '--version'?"),
+        (["sample", "tiny", "--cgf", "3"], "--cgf 3; did you mean '--cfg'?"),
+        (["sample", "fashion-mnsit"], "'fashion-mnsit'; did you mean 'fashion-mnist'?"),
+        (["evaluate", "tiny", "--metrics", "fdi"], "metric 'fdi'; did you mean 'fid'?"),
+        (["estimate", "--tasks", "smaple"], "['smaple']; did you mean 'sample'?"),
+        (["train", "var", "--schedule", "lniear"], "linear or cosine; did you mean 'linear'?"),
+        (["train", "tokenizer", "--out", "x", "--data.path", "fashion-mnits"], "'fashion-mnist'?"),
+    ],
+)
+def test_what_is_mistyped_is_guessed(refused, words, meant):
+    assert meant in refused(*words)
+
+
+def test_help_may_come_first(capsys):
+    assert main(["help", "models"]) == 0
+    assert "usage: nextscale models [options]" in capsys.readouterr().out
+    assert main(["help", "train"]) == 0
+    assert "train var" in capsys.readouterr().out
 
 
 def test_half_a_command_names_its_other_halves(refused, capsys):
     assert "known: train tokenizer, train var, train ar, train classifier" in refused("train", "x")
+    assert "'edit' needs a second word; known: edit inpaint" in refused("edit")
     assert main(["train", "--help"]) == 0
     told = capsys.readouterr().out
     assert "train var" in told
@@ -64,7 +91,8 @@ def test_half_a_command_names_its_other_halves(refused, capsys):
             ["sample", "tiny", "--count", "many"],
             "--count is many; a whole number is needed; `nextscale sample --help`",
         ),
-        (["sample", "tiny", "--guidance", "sine"], "choose from 'linear', 'constant', 'off'"),
+        (["sample", "tiny", "--guidance", "sine"], "is sine; it can be linear, constant or off"),
+        (["sample", "tiny", "--seed", "some"], "--seed is some; a whole number or random is"),
         (["sample", "tiny", "--cfg", "nan"], "--cfg is nan; a number is needed"),
     ],
 )

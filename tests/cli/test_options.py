@@ -1,6 +1,6 @@
 """Dataclasses to options and back: dashes, lists, switches, files, presets, and one-line errors."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +14,9 @@ from nextscale.cli.options import (
     from_options,
     parser_for,
 )
-from nextscale.cli.training import add_presets, add_training_arguments
+from nextscale.cli.training import THEMES, add_presets, add_training_arguments
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
-from nextscale.config.run import TokenizerTraining, VarTraining
+from nextscale.config.run import ClassifierTraining, TokenizerTraining, VarTraining
 from nextscale.errors import UsageError
 
 
@@ -94,9 +94,10 @@ def test_later_files_override_earlier_ones(parser: Parser, tmp_path: Path) -> No
         ("--rate much", "rate"),
         ("--sides 1 two", "sides"),
         ("--kind c", "kind"),
-        ("--unknown 1", "unknown"),
+        ("--unknown 1", "unrecognized arguments: --unknown 1; "),
         ("--inner.nothing 1", "nothing"),
-        ("--rat 1", "rat"),
+        ("--rat 1", "--rat 1; did you mean '--rate'\\? "),
+        ("--inner.longname x", "did you mean '--inner.long-name'"),
         ("--config nowhere.yaml", "nowhere.yaml"),
         ("stray", "stray"),
     ],
@@ -105,7 +106,7 @@ def test_what_is_wrong_is_told_in_one_line(line: str, told: str, parser: Parser)
     with pytest.raises(UsageError, match=told) as error:
         parser.parse(line.split())
     assert "\n" not in str(error.value)
-    assert "`nextscale try --help` tells the options" in str(error.value)
+    assert "`nextscale try --help` shows the options" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,40 @@ def test_an_unknown_preset_tells_the_known_ones() -> None:
     for words in (["--preset", "big"], ["--preset=big"], ["--preset"]):
         with pytest.raises(UsageError, match=r"unknown preset '(big)?'; known: released-256"):
             parser.parse(words)
+
+
+def test_a_preset_that_is_mistyped_is_guessed() -> None:
+    parser = parser_for("nextscale train", "trains")
+    add_presets(parser, TRANSFORMERS, "model")
+    with pytest.raises(UsageError, match="unknown preset 'd36'; did you mean 'd36-512'"):
+        parser.parse(["--preset", "d36"])
+
+
+def test_the_help_of_a_long_command_is_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = parser_for("nextscale train", "trains")
+    parser.add_argument("where", nargs="+")
+    add_training_arguments(parser, VarTraining)
+    with pytest.raises(Stop):
+        parser.parse(["--help"])
+    told = capsys.readouterr().out
+    assert told.startswith("usage: nextscale train [options] where [where ...]\n")
+    parts = {part.split(":")[0]: part for part in told.split("\n\n") if "  --" in part}
+    titles = {"options", "data", "model", "sampling", *THEMES}
+    found = {line[:-1] for line in told.splitlines() if line.endswith(":") and line[0] != " "}
+    assert titles <= found
+    assert "--learning-rate" in parts["optimisation"]
+    assert "--warmup-epochs" in parts["schedule"]
+    assert "--keep" in parts["output"]
+    assert "--out" in parts["options"]
+    assert max(part.count("\n  --") for part in parts.values()) <= 12
+
+
+def test_groups_of_the_help_name_fields_that_exist() -> None:
+    kinds = (TokenizerTraining, VarTraining, ClassifierTraining)
+    known = {item.name for kind in kinds for item in fields(kind)}
+    named = " ".join(THEMES.values()).split()
+    assert set(named) <= known
+    assert len(named) == len(set(named))
 
 
 def test_a_preset_may_stand_in_a_file_and_the_line_goes_before_it(tmp_path: Path) -> None:

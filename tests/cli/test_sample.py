@@ -143,6 +143,15 @@ def test_the_record_repeats_the_draw(draw, saved):
         assert (out / name).read_bytes() == (again / name).read_bytes()
 
 
+def test_a_fresh_seed_is_printed_and_recorded(draw, capsys):
+    first = read_record(draw("--count", 2, "--seed", "random"))
+    said = capsys.readouterr().err
+    assert f"--seed {first['seed']} repeats this" in said
+    assert [entry["seed"] for entry in first["images"]] == [first["seed"], first["seed"] + 1]
+    again = read_record(draw("--count", 2, "--seed", "random", out="again"))
+    assert again["seed"] != first["seed"]
+
+
 def test_options_not_given_are_the_configuration_s(pipe, tmp_path):
     sampling = SamplingConfig(cfg=2.0, top_k=5, smooth=True)
     config = replace(pipe.config, sampling=sampling)

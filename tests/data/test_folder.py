@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from nextscale.config.run import DataConfig
 from nextscale.data.augment import Augmentation
-from nextscale.data.folder import Listing, split
+from nextscale.data.folder import split
 from nextscale.data.images import batches
+from nextscale.data.layout import find_layout
+from nextscale.data.listing import Listing, scan
 from nextscale.data.order import training_parts
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError
@@ -82,6 +84,73 @@ class TestLayouts:
         assert training.names == ("c", "ä b")
         assert len(all_of(training)[0]) + len(all_of(validation)[0]) == 4
 
+    @pytest.mark.parametrize(
+        ("train", "val"),
+        [
+            ("Train", "Val"),
+            ("training", "validation"),
+            ("TRAIN", "valid"),
+            ("train", "dev"),
+            ("dataset/train", "dataset/val"),
+            ("My Data/Training", "My Data/VALIDATION"),
+        ],
+    )
+    def test_usual_names_of_splits(self, tmp_path, train, val):
+        write(tmp_path, f"{train}/a/1.png", f"{train}/b/2.png", f"{val}/a/3.png")
+        (tmp_path / "notes.txt").touch()
+        training, validation = opened(tmp_path)
+        assert training.names == ("a", "b")
+        assert paths(training) == ["a/1.png", "b/2.png"]
+        assert paths(validation) == ["a/3.png"]
+
+    @pytest.mark.parametrize("test", ["test", "Testing"])
+    def test_a_test_split_is_left_alone(self, tmp_path, test):
+        write(tmp_path, *(f"train/a/{i}.png" for i in range(4)), f"{test}/a/x.png", "val/a/v.png")
+        training, validation = opened(tmp_path)
+        assert (len(training), paths(validation)) == (4, ["a/v.png"])
+        shutil.rmtree(tmp_path / "val")
+        training, validation = opened(tmp_path, validation=0.25)
+        assert (len(training), len(validation)) == (3, 1)
+        layout = find_layout(tmp_path)
+        assert (layout.training, layout.held_out) == (tmp_path / "train", None)
+        assert layout.unused == (test,)
+
+    def test_one_rule_for_empty_class_folders(self, tmp_path):
+        write(tmp_path, "train/a/1.png", "train/b/2.png", "val/a/3.png")
+        for name in ("train/none", "val/b", "val/none/deeper", "train/none2"):
+            (tmp_path / name).mkdir(parents=True)
+        (tmp_path / "train/none2/notes.TXT").touch()
+        training, validation = opened(tmp_path)
+        assert training.names == validation.names == ("a", "b")
+        assert training.listing.empty == ("none", "none2")
+        assert validation.listing.empty == ("b", "none")
+        assert training.listing.left_out == {".txt": 1}
+
+    def test_what_systems_put_beside_pictures(self, tmp_path):
+        write(tmp_path, "a/1.png", "b/2.png", "__MACOSX/a/3.png", "a/._1.png", "@eaDir/x.png")
+        for name in (".DS_Store", "a/Thumbs.db", "metadata.jsonl", "a/captions.csv", "b/README"):
+            (tmp_path / name).touch()
+        listing = scan(tmp_path)
+        assert listing.names == ("a", "b")
+        assert listing.empty == ()
+        assert listing.left_out == {"hidden": 5, ".jsonl": 1, ".csv": 1, "without ending": 1}
+
+    @pytest.mark.parametrize("extension", [".jfif", ".pgm", ".PBM", ".avif", ".Jpe"])
+    def test_less_common_endings(self, tmp_path, extension):
+        kind = "JPEG" if extension in (".jfif", ".Jpe") else None
+        picture(0).convert("RGB" if extension == ".avif" else "L").save(
+            tmp_path / f"1{extension}", kind
+        )
+        assert len(scan(tmp_path)) == 1
+
+    def test_a_class_whose_name_is_not_text(self, tmp_path):
+        place = os.fsencode(tmp_path) + b"/caf\xe9"
+        os.mkdir(place)
+        with open(place + b"/1.png", "wb") as file:
+            picture(1).save(file, "PNG")
+        with pytest.raises(UsageError, match=r"the class folder caf.* is not UTF-8; rename it"):
+            scan(tmp_path)
+
 
 class TestRefusals:
     @pytest.mark.parametrize("strict", [False, True])
@@ -98,6 +167,9 @@ class TestRefusals:
             (["train/1.png", "val/a/1.png"], "val has the class 'a' but .*train has none"),
             (["train/1.png", "car/1.png"], "has the folders car, train"),
             (["val/1.png"], "has the folders val"),
+            (["Validation/1.png", "cats/1.png"], "has the folders Validation, cats"),
+            (["testing/1.png", "cats/1.png"], "has the folders cats, testing"),
+            (["Train/a/1.png", "training/a/1.png"], "has the folders Train, training"),
         ],
     )
     def test_what_cannot_be_understood(self, tmp_path, names, said, strict):
@@ -130,7 +202,8 @@ class TestSplit:
         count = len(names)
         labels = np.zeros(count, np.int64) if labels is None else np.array(labels)
         encoded = np.array([name.encode() for name in names])
-        return Listing(tmp_path, (), encoded, np.zeros(count, np.int64), labels)
+        zeros = np.zeros(count, np.int64)
+        return Listing(tmp_path, (), encoded, zeros, zeros, labels)
 
     @given(
         st.sets(st.text("abcxyz/.", min_size=1, max_size=8), min_size=2, max_size=60),
@@ -197,6 +270,10 @@ class TestReading:
         assert [s.identity for s in moved] == [s.identity for s in first]
         assert first[0].identity != first[1].identity
         assert opened(tmp_path / "a", VARIED, 0.5)[0].identity != first[0].identity
+        status = (tmp_path / "a/x/1.png").stat()
+        for path in ("x/1.png", "y/2.png"):  # the same names and sizes, written again
+            os.utime(tmp_path / "a" / path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+        assert opened(tmp_path / "a", validation=0.5)[0].identity != first[0].identity
         picture(0, (30, 30)).save(tmp_path / "b/x/1.png")
         picture(0, (30, 30)).save(tmp_path / "b/y/2.png")
         assert opened(tmp_path / "b", validation=0.5)[0].identity != first[0].identity

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from nextscale.data.folder import EXTENSIONS, decode
+from nextscale.data.picture import EXTENSIONS, decode
+from nextscale.errors import UsageError
+from nextscale.pixels import upright
 from tests.data.folders import all_of, opened, picture, write
 
 
@@ -87,15 +89,38 @@ class TestFormats:
         pixels = np.asarray(result).reshape(4, -1)
         np.testing.assert_array_equal(pixels, np.array([[0, 1, 128, 255]]).T.repeat(channels, 1))
 
-    def test_sixteen_bits_of_portable_maps(self, tmp_path):
-        (tmp_path / "x.ppm").write_bytes(b"P5 3 1 65535\n" + bytes([0, 0, 128, 128, 255, 255]))
-        assert np.asarray(decode(tmp_path / "x.ppm", 1)).tolist() == [[0, 128, 255]]
+    @pytest.mark.parametrize("extension", ["ppm", "pgm"])
+    def test_sixteen_bits_of_portable_maps(self, tmp_path, extension):
+        file = tmp_path / f"x.{extension}"
+        file.write_bytes(b"P5 3 1 65535\n" + bytes([0, 0, 128, 128, 255, 255]))
+        assert np.asarray(decode(file, 1)).tolist() == [[0, 128, 255]]
 
     @pytest.mark.parametrize("peak", [1.0, 255.0])
     def test_floats(self, tmp_path, peak):
-        values = np.array([[0, 0.2 * peak, peak, -peak, np.nan]], np.float32)
+        values = np.array([[0, 0.2 * peak, peak, np.nan]], np.float32)
         result = self.stored(tmp_path, Image.fromarray(values), "x.tif", 1)
-        assert np.asarray(result).tolist() == [[0, 51, 255, 0, 0]]
+        assert np.asarray(result).tolist() == [[0, 51, 255, 0]]
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            np.array([[-1, 0, 1]], np.float32),
+            np.array([[0, 65535]], np.float32),
+            np.array([[0, np.inf]], np.float32),
+            np.array([[0, 100, 200]], np.int32),
+            np.array([[0, 2**31 - 1]], np.int32),
+        ],
+    )
+    def test_numbers_of_no_known_range_are_refused(self, tmp_path, values):
+        with pytest.raises(UsageError, match="convert it to 8 bits"):
+            self.stored(tmp_path, Image.fromarray(values), "x.tif", 1)
+
+    def test_integers_of_a_known_range_in_memory(self):
+        picture = Image.fromarray(np.array([[0, 128 * 257, 65535]], np.int32))
+        assert np.asarray(upright(picture, 1)).tolist() == [[0, 128, 255]]
+        picture = Image.fromarray(np.array([[0, 65536]], np.int32))
+        with pytest.raises(UsageError, match="0 to 65536"):
+            upright(picture, 1)
 
     def test_printing_inks(self, tmp_path):
         for name in ("x.tif", "x.jpg"):

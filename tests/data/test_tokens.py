@@ -11,7 +11,8 @@ from torch import Tensor
 
 from nextscale.data import tokens as module
 from nextscale.data.order import Samples
-from nextscale.data.tokens import TokenCache, cache_key, cache_tokens, fill, prepare
+from nextscale.data.record import Record
+from nextscale.data.tokens import TokenCache, cache_key, cache_tokens, fill, prepare, shape
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 CHUNK = 4
@@ -26,6 +27,7 @@ class Noise:
 
     names = ("a", "b", "c")
     reads_files = False
+    record = Record(names)
 
     def __init__(self, count: int = 10, identity: str = "noise") -> None:
         self.count, self.identity = count, identity
@@ -99,7 +101,7 @@ def test_a_finished_cache_is_only_read(make_cache) -> None:
 
 def test_key_tells_all_that_shapes_tokens(tokenizer: Tokenizer, make_tokenizer) -> None:
     def key(tokenizer=tokenizer, digest="a", source=None, copies=1) -> str:
-        return cache_key(tokenizer, digest, source or Noise(), copies)
+        return cache_key(shape(tokenizer, digest, source or Noise(), copies))
 
     others = [
         key(digest="b"),

@@ -83,6 +83,13 @@ def test_candidates_come_likeliest_first_with_seeds_that_repeat_them(pipe, pictu
     assert same(again, found[3:4])
 
 
+def test_without_a_seed_a_fresh_one_is_drawn(pipe, pictures, mask) -> None:
+    one, other = pipe.inpaint(pictures, mask, seed=None)
+    assert other.info["seed"] == one.info["seed"] + 1
+    assert same(pipe.inpaint(pictures[0], mask, seed=one.info["seed"]), [one])
+    assert pipe.vary(pictures[0], 1, seed=None)[0].info["seed"] != one.info["seed"]
+
+
 def test_outpaint_by_sides_and_by_a_box(pipe, pictures) -> None:
     found = pipe.outpaint(pictures, sides=(0, 0, 4, 8), label="coat")
     assert {picture.size for picture in found} == {(12, 16)}
@@ -130,6 +137,12 @@ def test_refusals(pipe, pictures, mask) -> None:
         pipe.inpaint(pictures, mask, paste=True, feather=-1)
     with pytest.raises(UsageError, match="seed is -1"):
         pipe.inpaint(pictures, mask, seed=-1)
+    with pytest.raises(UsageError, match="unknown option 'fil'; did you mean 'fill'"):
+        pipe.inpaint(pictures, mask, fil=False)
+    with pytest.raises(UsageError, match=r"unknown option 'constrain'; known: overlap, .*cfg"):
+        pipe.outpaint(pictures, (1, 1, 1, 1), constrain=None)
+    with pytest.raises(UsageError, match="unknown option 'rule'; known: candidates"):
+        pipe.vary(pictures, 1, rule="strict")
     with pytest.raises(UsageError, match="give seed or seeds"):
         pipe.inpaint(pictures, mask, generator=torch.Generator())
     assert same(pipe.inpaint(pictures, [4, 2, 8, 6]), pipe.inpaint(pictures, mask))

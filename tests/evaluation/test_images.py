@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from nextscale.data import fashion_mnist
-from nextscale.data.folder import image_files
+from nextscale.data.listing import find_files
 from nextscale.errors import UsageError
-from nextscale.evaluation.images import ArrayImages, ImageSet, open_raw, read_npz
+from nextscale.evaluation.images import ArrayImages, FolderImages, ImageSet, open_raw, read_npz
 
 
 def noise(count: int, size: int = 6, channels: int = 1) -> np.ndarray:
@@ -61,13 +61,14 @@ def test_mixed_sizes_are_refused(folder: Path) -> None:
     assert len(ImageSet(open_raw(str(folder)), "images", 1, (6, 6))) == 6
 
 
-def test_folders_without_images_are_refused(folder: Path, tmp_path: Path) -> None:
-    (folder / "class2").mkdir()
-    with pytest.raises(UsageError, match=r"class2 holds no images; fill it or remove it"):
-        open_raw(str(folder))
+def test_folders_without_images_are_named_or_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "class2/deeper").mkdir(parents=True)
+    images = open_raw(str(folder))
+    assert isinstance(images, FolderImages)
+    assert images.empty == (str(folder / "class2"),)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no images"):
-        open_raw(str(tmp_path / "empty"))
+        ImageSet(open_raw(str(tmp_path / "empty")), "empty", 1)
     with pytest.raises(UsageError, match="there is no nowhere; give a folder"):
         open_raw("nowhere")
     (tmp_path / "notes.txt").touch()
@@ -82,12 +83,12 @@ def test_overviews_of_drawn_images_are_none_of_them(folder: Path) -> None:
     assert len(open_raw(str(folder))) == 7  # a folder of one's own may hold a grid
     (drawn / "samples.json").touch()
     assert len(open_raw(str(folder))) == 5
-    assert sum(1 for _ in image_files(folder)) == 5
+    assert len(find_files(folder).files) == 5
 
 
 def test_a_broken_file_is_named(folder: Path) -> None:
     (folder / "class1/broken.png").write_bytes(b"no picture")
-    with pytest.raises(UsageError, match=r"broken.png cannot be read as an image"):
+    with pytest.raises(UsageError, match=r"broken.png cannot be read \(it holds no picture\)"):
         ImageSet(open_raw(str(folder)), "images", 1)
 
 

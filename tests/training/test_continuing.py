@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from nextscale.cli.main import main
-from nextscale.cli.options import parser_for
+from nextscale.cli.options import from_options, parser_for
 from nextscale.cli.training import add_presets, add_training_arguments
+from nextscale.config.model import TransformerConfig
 from nextscale.config.presets import TOKENIZERS
-from nextscale.config.run import TokenizerTraining
+from nextscale.config.run import TokenizerTraining, VarTraining
 from tests.training import runs
 
 ENDLESS = {
@@ -104,6 +106,20 @@ def test_a_preset_is_compared_with_the_record(trained: Path) -> None:
     options = parser.parse(words)
     assert (options.tokenizer.width, options.tokenizer.codes) == (TOKENIZERS[name].width, 8)
     assert (options.batch_size, options.data.flip) == (8, True)
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    out = str(tmp_path / "name: {with} 'odd' \U0001f600 #characters")
+    config = VarTraining(
+        out=out, learning_rate=1e-05, scales=("1", "2x3"), model=TransformerConfig(depth=3)
+    )
+    Path(out).mkdir()
+    record = json.dumps({"command": "train var", **asdict(config)})
+    (Path(out) / "config.json").write_text(record)
+    parser = parser_for("nextscale train var", "")
+    add_training_arguments(parser, VarTraining)
+    options = parser.parse(["--resume", "--out", out])
+    assert from_options(VarTraining, options) == replace(config, resume=True)
 
 
 def test_a_record_is_a_file_of_options(

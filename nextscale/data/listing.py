@@ -1,0 +1,201 @@
+"""Which image files lie below a folder, of which classes, and what is left out there."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextscale.data.picture import EXTENSIONS, known_endings
+from nextscale.errors import UsageError
+
+# What `nextscale sample` and `edit` write beside their images, by the file that describes these.
+SHEETS = {"samples.json": ("grid.png", "growing.gif"), "edits.json": ("sheet.png",)}
+# What systems put beside pictures (macOS, Windows, Synology); lower case.
+CLUTTER = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")
+HIDDEN, OVERVIEW, BARE = "hidden", "overviews", "without ending"  # kinds of what is left out
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Image files below a folder, as arrays, since there may be millions.
+
+    Attributes:
+        folder: where the paths start.
+        names: of the classes, sorted; empty if unlabelled.
+        paths: with slashes, bytes (N,), sorted by class and then by name.
+        sizes: of the files in bytes, int64 (N,).
+        times: of the files' last modification in nanoseconds, int64 (N,).
+        labels: int64 (N,); 0 if unlabelled.
+        left_out: other files, counted by ending.
+        empty: folders that hold no image, and so are no classes.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    paths: NDArray[np.bytes_]
+    sizes: NDArray[np.int64]
+    times: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def part(self, chosen: NDArray[np.bool_]) -> "Listing":
+        """The chosen files, with all classes."""
+        arrays = ("paths", "sizes", "times", "labels")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
+
+    def path(self, number: int) -> Path:
+        """Where a file lies."""
+        return self.folder / os.fsdecode(bytes(self.paths[number]))
+
+    def digest(self) -> str:
+        """Tells these files (class, path, size, time) from others, wherever the folder lies."""
+        digest = hashlib.sha256(os.fsencode("\n".join(self.names)))
+        for file in zip(self.paths, self.sizes, self.times, strict=True):
+            digest.update(b"\0%b\0%d\0%d" % file)
+        return digest.hexdigest()[:32]
+
+
+@dataclass
+class Found:
+    """What lies below a folder.
+
+    Attributes:
+        files: images: path with slashes, bytes, nanoseconds of the last modification.
+        left_out: other files, counted by ending; hidden files and folders by number.
+        empty: the topmost folders that hold no image, sorted.
+    """
+
+    files: list[tuple[str, int, int]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    empty: tuple[str, ...] = ()
+
+
+def find_files(folder: Path) -> Found:
+    """Looks for images below a folder; links are followed, but not around.
+
+    Hidden files and folders are left out, and overviews of sampled images. A link to nothing is
+    listed with size 0, so that it is counted among the files that cannot be read.
+
+    Raises:
+        UsageError: if a folder cannot be listed.
+    """
+    found, visited = Found(), []
+    waiting = [("", frozenset({folder.resolve()}))]
+    while waiting:
+        below, above = waiting.pop()
+        try:
+            entries = list(os.scandir(folder / below))
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be listed ({error.strerror})") from error
+        overviews = sheets([entry.name for entry in entries])
+        for entry in entries:
+            path = f"{below}{entry.name}"
+            if hidden(entry.name):
+                found.left_out[HIDDEN] += 1
+            elif entry.is_dir():
+                target = Path(entry.path).resolve()
+                if target not in above:
+                    waiting.append((f"{path}/", above | {target}))
+                    visited.append(path)
+            elif entry.name in overviews:
+                found.left_out[OVERVIEW] += 1
+            elif not entry.name.lower().endswith(EXTENSIONS):
+                found.left_out[ending(entry.name)] += 1
+            elif entry.is_file():
+                status = entry.stat()
+                found.files.append((path, status.st_size, status.st_mtime_ns))
+            elif entry.is_symlink():
+                found.files.append((path, 0, 0))
+            else:  # a pipe or a socket
+                found.left_out[ending(entry.name)] += 1
+    found.empty = without_images(visited, (path for path, _, _ in found.files))
+    return found
+
+
+def without_images(folders: Iterable[str], files: Iterable[str]) -> tuple[str, ...]:
+    """The topmost of the folders below which none of the files lies, sorted."""
+    filled = {""}
+    for place in {os.path.dirname(path) for path in files}:
+        while place not in filled:
+            filled.add(place)
+            place = os.path.dirname(place)
+    return tuple(sorted(f for f in folders if f not in filled and os.path.dirname(f) in filled))
+
+
+def scan(folder: Path) -> Listing:
+    """Lists a part; its folders are the classes, unless the images lie in it plainly.
+
+    A folder without images is no class; the listing names it.
+
+    Raises:
+        UsageError: if it holds no image files, or both plain images and folders of images, or a
+            class whose name cannot be written down.
+    """
+    found = find_files(folder)
+    files = sorted(found.files, key=lambda file: file[0].split("/"))
+    if not files:
+        raise UsageError(f"{folder} holds no images; known are {known_endings()}")
+    paths = [path for path, _, _ in files]
+    labelled = "/" in paths[0]
+    plain = next((path for path in paths if ("/" in path) != labelled), None)
+    if plain is not None:
+        raise UsageError(
+            f"{folder} holds both images ({plain if labelled else paths[0]}) and folders of "
+            "images; move every image into the folder of its class"
+        )
+    classes = [path.split("/", 1)[0] for path in paths] if labelled else []
+    names = tuple(sorted(set(classes)))
+    check_names(folder, names)
+    number = {name: i for i, name in enumerate(names)}
+    labels = [number[name] for name in classes] if labelled else [0] * len(paths)
+    return Listing(
+        folder,
+        names,
+        np.array([os.fsencode(path) for path in paths], np.bytes_),
+        np.array([size for _, size, _ in files], np.int64),
+        np.array([time for _, _, time in files], np.int64),
+        np.array(labels, np.int64),
+        found.left_out,
+        found.empty,
+    )
+
+
+def check_names(folder: Path, names: Iterable[str]) -> None:
+    """Raises UsageError if a class has a name that no checkpoint could hold."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"the class folder {name} in {folder} has a name that is not UTF-8; rename it"
+            ) from None
+
+
+def sheets(names: Collection[str]) -> list[str]:
+    """Overviews that lie beside sampled images, given the names of all files of a folder."""
+    return [sheet for record, beside in SHEETS.items() if record in names for sheet in beside]
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is one that people do not see, or do not know of."""
+    return name.startswith(".") or name.lower() in CLUTTER
+
+
+def ending(name: str) -> str:
+    """A file's ending in lower case, by which it is counted."""
+    return os.path.splitext(name)[1].lower() or BARE
+
+
+def left_out(counts: Mapping[str, int]) -> str:
+    """Files left out, by ending, most frequent first: `3 .txt, 1 .json`."""
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {kind}" for kind, count in common)

@@ -1,0 +1,17 @@
+"""Seeds of images: their range, and fresh ones. Nothing here imports torch."""
+
+import secrets
+
+LARGEST_SEED = 2**63 - 1
+FRESH_SEEDS = 2**31  # few digits to type again, and room above for images and candidates
+
+
+def fresh_seed() -> int:
+    """A seed from the system's entropy, which no seeded generator repeats."""
+    return secrets.randbelow(FRESH_SEEDS)
+
+
+def seeds_from(seed: int | None, count: int) -> range:
+    """Seeds of so many images in a row; None begins at a fresh one."""
+    first = fresh_seed() if seed is None else seed
+    return range(first, first + count)
