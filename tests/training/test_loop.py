@@ -202,8 +202,13 @@ def test_divergence_before_any_checkpoint(
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, writes=True)
     directory.checkpoints.mkdir()
+
+    def write(place: Path) -> None:
+        for name in ("config.json", "training.pt"):
+            (place / name).touch()
+
     for step, best in ((1, -1), (2, 2), (3, 2), (4, 2), (5, 2), (6, 6)):
-        directory.save(step, lambda place: (place / "config.json").touch(), keep=2, best=best)
+        directory.save(step, write, keep=2, best=best)
     assert runs.checkpoints(tmp_path) == [name_of(5), name_of(6)]
     directory.save(7, lambda place: None, keep=1, best=5)
     assert runs.checkpoints(tmp_path) == [name_of(5), name_of(7)]
