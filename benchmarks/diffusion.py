@@ -41,6 +41,7 @@ from nextscale.training.engine import start_accelerator
 from nextscale.training.loop import Run
 from nextscale.training.schedule import parameter_groups
 from nextscale.training.state import RunDirectory
+from nextscale.weights import read_tensors
 
 __all__ = ["DiffusionTraining", "load_diffusion", "sample", "sampling_flops", "train"]
 
@@ -190,6 +191,11 @@ class DiffusionStage:
         """Writes the model of a whole state dict into a folder that exists."""
         write_diffusion(self.diffusion(state), folder)
 
+    def read(self, folder: Path) -> dict[str, Tensor]:
+        """What `write` has written, as far as it is trained."""
+        weights = read_tensors(folder / checkpoint.MODEL)
+        return {name: value for name, value in weights.items() if name.startswith("transformer.")}
+
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing beside weights and optimizer."""
         return {}
@@ -242,7 +248,7 @@ def run(words: Sequence[str]) -> int:
     parser = parser_for(
         "python benchmarks/diffusion.py train", "train a diffusion transformer, VAR's peer"
     )
-    add_training_arguments(parser, DiffusionTraining)
+    add_training_arguments(parser, DiffusionTraining, COMMAND)
     config = from_options(DiffusionTraining, parser.parse(words[1:]))
     return finish(partial(train, config))
 

@@ -18,7 +18,7 @@ from latents import Latents
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nextscale.checkpoint import CONFIG, MODEL
+from nextscale.checkpoint import CONFIG, MODEL, best_of
 from nextscale.config.model import TokenizerConfig, build
 from nextscale.errors import UsageError, check_range
 from nextscale.files import read_json
@@ -184,14 +184,12 @@ def load_diffusion(directory: str | os.PathLike[str]) -> Diffusion:
     """A trained model in eval mode, on the CPU, in float32.
 
     Args:
-        directory: `final` or a checkpoint of a run.
+        directory: of a run, of which the best checkpoint is taken, or one of its checkpoints.
 
     Raises:
         UsageError: if it holds none, or a damaged one.
     """
-    folder = Path(directory)
-    if (folder / "final" / CONFIG).is_file():
-        raise UsageError(f"{folder} is a run, not a checkpoint; give {folder / 'final'}")
+    folder = best_of(Path(directory), MODEL)
     values = read_json(folder / CONFIG)
     if values.get("tokenizer") is not None:
         values["tokenizer"] = build(TokenizerConfig, values["tokenizer"], "tokenizer")

@@ -6,7 +6,9 @@ What is written appears whole or not at all.
 import os
 import platform
 import re
+import sys
 from dataclasses import replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,7 +57,7 @@ def load(
 
     Args:
         name: a bundled model (`fashion-mnist`), a released one (`var-d16`), a checkpoint
-            directory, or `owner/repo` on the hub.
+            directory, the directory of a run (its best checkpoint), or `owner/repo` on the hub.
         device: where the weights go, as torch names it; `auto` takes an accelerator if there is
             one, as the commands do.
         dtype: of the floating weights; memory-mapped without a copy if they are stored in it.
@@ -75,7 +77,7 @@ def load(
     if text in RELEASED:
         return load_released(text, device=device, dtype=dtype)
     if path.is_dir():
-        return load_directory(path, device=device, dtype=dtype)
+        return load_directory(best_of(path), device=device, dtype=dtype)
     if path.suffix in PICKLES:
         raise UsageError(
             f"{text} is a pickle file, not a checkpoint directory; make one with "
@@ -114,7 +116,41 @@ def config_of(name: PathLike) -> ModelConfig:
         return read_config(download(text, [CONFIG]))
     if not Path(text).is_dir():
         raise unknown_name(text)
-    return read_config(Path(text))
+    return read_config(best_of(Path(text)))
+
+
+def best_of(folder: Path, weights: str = TOKENIZER) -> Path:
+    """The best checkpoint of a run's directory, which a line names; any other folder as it is.
+
+    A run holds `best/` from its first validation on, `final/` at its end, and `checkpoints/`.
+
+    Args:
+        weights: file that every checkpoint of this kind holds.
+
+    Raises:
+        UsageError: if that checkpoint is a link to somewhere else.
+    """
+    if not (folder / "checkpoints").is_dir() or (folder / weights).exists():
+        return folder
+    steps = sorted((folder / "checkpoints").glob("step-*"), reverse=True)
+    places = {"best": "best checkpoint", "final": "finished model"}
+    places |= {f"checkpoints/{step.name}": "newest checkpoint" for step in steps}
+    for name, what in places.items():
+        if not (folder / name / weights).is_file():
+            continue
+        for file in (folder / name).iterdir():
+            if not file.resolve().is_relative_to(folder.resolve()):
+                raise UsageError(f"{file} is a link out of the run {folder}; give what it leads to")
+        notice(f"{folder} is a run; its {what}, {name}, is loaded")
+        return folder / name
+    return folder
+
+
+@cache
+def notice(line: str) -> None:
+    """Prints a line once on stderr; where several processes run, one speaks for all."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr, flush=True)
 
 
 def save(pipe: Pipeline, directory: PathLike, *, dtype: torch.dtype | None = None) -> None:
@@ -247,8 +283,11 @@ def read_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG
     if not path.is_file():
         raise UsageError(f"{folder} is no checkpoint: it holds no {CONFIG}")
-    if (folder / "final" / CONFIG).is_file():
-        raise UsageError(f"{folder} is a run, not a checkpoint; give {folder / 'final'}")
+    if (folder / "checkpoints").is_dir():
+        raise UsageError(
+            f"{folder} is a run without a checkpoint of such a model; a training has one after its "
+            "first validation"
+        )
     values = read_json(path)
     try:
         return ModelConfig.from_dict(values)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nextscale.checkpoint import BUNDLED, CONFIG
+from nextscale.checkpoint import BUNDLED, CONFIG, best_of
 from nextscale.config.model import ClassifierConfig, build
 from nextscale.errors import UsageError, did_you_mean, to_install, unknown
 from nextscale.files import read_json, to_json
@@ -31,14 +31,16 @@ def classifier_names() -> list[str]:
 
 def is_classifier(name: str) -> bool:
     """Whether `load_classifier` finds something under this name."""
-    return name in classifier_names() or (Path(name) / CLASSIFIER).is_file()
+    if name in classifier_names():
+        return True
+    return (best_of(Path(name), CLASSIFIER) / CLASSIFIER).is_file()
 
 
 def load_classifier(name: str) -> Classifier:
     """A classifier of this project, in eval mode.
 
     Args:
-        name: of a bundled one, or a directory of `nextscale train classifier`.
+        name: of a bundled one, or a directory of `nextscale train classifier`, its run's too.
 
     Raises:
         UsageError: if there is none, or it is damaged.
@@ -49,7 +51,8 @@ def load_classifier(name: str) -> Classifier:
             f"{name!r} is no classifier{did_you_mean(name, names) or ';'} give {', '.join(names)}, "
             "or a directory that `nextscale train classifier` has written"
         )
-    folder = CLASSIFIERS / name if name in classifier_names() else Path(name)
+    bundled = name in classifier_names()
+    folder = CLASSIFIERS / name if bundled else best_of(Path(name), CLASSIFIER)
     values = read_json(folder / CONFIG)
     try:
         config = build(ClassifierConfig, values, "the classifier")

@@ -3,10 +3,11 @@
 Options are dashed, lists take spaces, switches take no value, `--config` reads YAML.
 """
 
+import json
 import re
 import sys
 from argparse import SUPPRESS
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -26,6 +27,7 @@ from nextscale.errors import UsageError, escaped, shown, unknown
 from nextscale.scales import Scales
 
 T = TypeVar("T")
+OpenTable = Callable[[dict[str, Any], str], dict[str, Any]]  # a table and its file to options
 Themes = Mapping[str, str]  # names of options with spaces between, by the title of their group
 
 
@@ -51,19 +53,25 @@ class Parser(ArgumentParser):
 
     Attributes:
         presets: defaults by the name that `--preset` takes.
+        open_table: gives the options that a file's table stands for; see `with_contents`.
+        complete: gives the words to parse instead, of words and the names of their presets, as
+            where a run is continued; None keeps them.
     """
 
     presets: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    open_table: OpenTable | None = None
+    complete: Callable[[Sequence[str], Sequence[str]], list[str]] | None = None
 
     def parse(self, words: Sequence[str]) -> Namespace:
         """Parses words. Raises UsageError at a bad one and Stop behind `--help`."""
-        words, tables = with_contents(words)
+        words, tables = with_contents(words, self.open_table)
         for table in tables:
             check_sections(table, [action.dest for action in self._actions])
-        self.take_preset(words, tables)
+        names = preset_names(words, tables)
+        self.take_presets(names)
         self.usage = f"{self.prog} {self.synopsis()}"
         try:
-            options = self.parse_args(words)
+            options = self.parse_args(self.complete(words, names) if self.complete else words)
         except ArgumentError as error:
             message = explain(str(error), self.option_names())
             end = "" if message.endswith("?") else ";"
@@ -88,20 +96,23 @@ class Parser(ArgumentParser):
         names = [name for action in self._actions for name in action.option_strings]
         return [name for name in names if name.startswith("--")]
 
-    def take_preset(self, words: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> None:
-        """Makes the fields of a preset the defaults, which files and options override.
-
-        A preset on the line goes before one in a file.
-
-        Args:
-            words: of the line.
-            tables: that files hold.
-        """
-        given = [table.get("preset") for table in tables]
-        for name in [*map(str, filter(None, given)), *values_of("--preset", words)]:
+    def take_presets(self, names: Sequence[str]) -> None:
+        """Makes the fields of presets the defaults, which files and options override."""
+        for name in names:
             if name not in self.presets:
                 raise unknown("preset", name, self.presets)
             self.set_defaults(dict(self.presets[name]))
+
+
+def preset_names(words: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Presets that the files and words of a line ask for, the one that wins last.
+
+    Args:
+        words: of the line.
+        tables: that its files hold.
+    """
+    given = [table.get("preset") for table in tables]
+    return [*map(str, filter(None, given)), *values_of("--preset", words)]
 
 
 def values_of(option: str, words: Sequence[str]) -> list[str]:
@@ -114,10 +125,16 @@ def values_of(option: str, words: Sequence[str]) -> list[str]:
     return found
 
 
-def with_contents(words: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+def with_contents(
+    words: Sequence[str], open_table: OpenTable | None = None
+) -> tuple[list[str], list[dict[str, Any]]]:
     """The words with what `--config` files hold in place of their names, and that as tables.
 
     So each file is read once, and may be a pipe.
+
+    Args:
+        words: of the line.
+        open_table: gives the options that a table of a file stands for; None takes it as it is.
 
     Raises:
         UsageError: if one cannot be read or holds something else.
@@ -128,7 +145,10 @@ def with_contents(words: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]
         name, equals, file = word.partition("=")
         if name == "--config" and (file := file if equals else next(given, "")):
             text = read_document(file)
-            tables.append(parse_document(text, file))
+            table = parse_document(text, file)
+            if open_table is not None and (options := open_table(table, file)) is not table:
+                table, text = options, json.dumps(options, ensure_ascii=False)
+            tables.append(table)
             replaced.append(f"{name}={text}")
         else:
             replaced.append(word)

@@ -1,6 +1,7 @@
 """`nextscale train var`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
@@ -9,6 +10,10 @@ from nextscale.cli.training import add_presets, add_training_arguments, check_ru
 from nextscale.config.presets import TRANSFORMERS
 from nextscale.config.run import VarTraining
 from nextscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from nextscale.pipeline import Pipeline
+    from nextscale.training.state import RunDirectory
 
 
 def add_arguments(parser: Parser) -> None:
@@ -44,15 +49,16 @@ def train(config: VarTraining, command: str) -> int:
     size, channels = architecture.image_size, architecture.image_channels
     training, validation = open_data(config.data, size, channels, config.seed)
     config, model, costs = start_var(config, architecture, training.names)
-    data = joined(training.record, validation.record)
-    RunDirectory(Path(config.out), writes=False).check(command, config, data)
+    directory = RunDirectory(Path(config.out), writes=False)
+    directory.check(command, config, joined(training.record, validation.record))
+    check_tokenizer(directory, tokenizer)
     steps_in_epoch(len(training), config.batch_size)  # both fail before hours of encoding
     accelerator = start_accelerator(config)
     if accelerator.is_main_process:
         for line in summary(config.data, training, validation, size, channels):
             tell(line)
     if config.cache_tokens:
-        directory = Path(config.cache or Path(config.out).parent / "tokens")
+        caches = Path(config.cache or Path(config.out).parent / "tokens")
         tokenizer.to(accelerator.device)
         training, validation = (
             cache_tokens(
@@ -60,7 +66,7 @@ def train(config: VarTraining, command: str) -> int:
                 tokenizer.config.tokenizer_hash,
                 source,
                 copies,
-                directory,
+                caches,
                 rank=accelerator.process_index,
                 processes=accelerator.num_processes,
                 wait=accelerator.wait_for_everyone,
@@ -71,6 +77,21 @@ def train(config: VarTraining, command: str) -> int:
     stage = VarStage(config, training.names, tokenizer, model)
     stage.notes += notes + costs
     return finish(Run(config, stage, training, validation, accelerator).train)
+
+
+def check_tokenizer(run: "RunDirectory", tokenizer: "Pipeline") -> None:
+    """Raises UsageError if a run that is continued began with another tokenizer."""
+    from nextscale.checkpoint import read_config
+
+    latest = run.latest()
+    if latest is None:
+        return
+    was, now = read_config(latest).tokenizer_hash, tokenizer.config.tokenizer_hash
+    if was != now:
+        raise UsageError(
+            f"{run.path} was trained with the tokenizer {was[:12]}, but --tokenizer is {now[:12]} "
+            "now; give the one that it began with"
+        )
 
 
 def tell_progress(done: int, total: int) -> None:

@@ -1,29 +1,79 @@
 """What the commands of both training stages share: options of a run, and how one ends."""
 
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from nextscale.cli.options import Parser, add_config, add_dataclass, tell
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
+from nextscale.training.options import is_record, options_of, read_options
+
+RECORD = "config.json"
 
 THEMES = {  # groups of the help
     "optimisation": "epochs max_steps batch_size accumulation learning_rate optimizer betas "
     "weight_decay clip ema",
-    "schedule": "schedule warmup_epochs warmup_from final weight_decay_end",
+    "schedule": "schedule restart_epochs warmup_epochs warmup_from final weight_decay_end",
     "loss": "label_drop label_smoothing disturb_tokens",
     "speed and memory": "precision compile activation_checkpointing cache_tokens cache",
-    "output": "log_every validate_every validation_images save_every keep export",
+    "output": "log_every validate_every validation_images patience save_every keep export",
 }
 
 
-def add_training_arguments(parser: Parser, kind: type) -> None:
-    """Adds the options of a training, given the run's dataclass."""
+def add_training_arguments(parser: Parser, kind: type, command: str = "") -> None:
+    """Adds the options of a training.
+
+    Args:
+        kind: the run's dataclass.
+        command: that runs record; empty is that of the program.
+    """
     add_config(parser)
     add_dataclass(parser, kind, themes=THEMES)
+    command = command or parser.prog.removeprefix("nextscale ")
+    parser.open_table = partial(opened, command=command)
+    parser.complete = partial(with_recorded, parser, command)
+
+
+def opened(table: dict[str, Any], file: str, command: str) -> dict[str, Any]:
+    """The table of a file of options as it is, but the record of a run as its options.
+
+    Raises:
+        UsageError: if it is the record of another command.
+    """
+    return options_of(table, command, Path(file).parent) if is_record(table) else table
+
+
+def with_recorded(
+    parser: Parser, command: str, words: Sequence[str], presets: Sequence[str]
+) -> list[str]:
+    """The words of a training, behind the options of the run that it continues.
+
+    Args:
+        parser: of the training.
+        command: that runs record.
+        words: of the line.
+        presets: their names in the words, which override what the run records.
+
+    Raises:
+        UsageError: if that is a run of another command, or its record is damaged.
+    """
+    given = parser.parse_args(list(words))
+    record = Path(given.out) / RECORD if given.out else None
+    if not given.resume or record is None or not record.is_file():
+        return list(words)
+    tables = [read_options(record, command), *(dict(parser.presets[name]) for name in presets)]
+    return [*map(as_word, tables), *words]
+
+
+def as_word(table: Mapping[str, Any]) -> str:
+    """A table of options as the parser takes it in place of a file."""
+    return f"--config={json.dumps(table, ensure_ascii=False)}"
 
 
 def add_presets(

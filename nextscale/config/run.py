@@ -70,8 +70,10 @@ class TrainingConfig:
         out: directory of the run, for its configuration, log, checkpoints and final model.
         data: images.
         seed: of the weights' start, the order of images, their augmentation, and every draw.
-        epochs: passes over the data.
-        max_steps: stop after so many optimizer steps; 0 is off. The schedule still counts epochs.
+        epochs: passes over the data. A run whose schedule does not end (`constant`, or with
+            `restart_epochs`) may be continued with more.
+        max_steps: stop after so many optimizer steps; 0 is off. The schedule still counts epochs,
+            and a continuation goes on to their end unless this is given again.
         batch_size: images an optimizer step, over all processes.
         accumulation: micro-steps that a batch is divided into.
         learning_rate: at the peak of the schedule; it is not scaled by the batch size.
@@ -79,8 +81,10 @@ class TrainingConfig:
         weight_decay: of AdamW at the start; runs along a cosine to `weight_decay_end`.
         weight_decay_end: of AdamW at the end.
         schedule: `linear` stays at the peak for 5 % of the steps and falls linearly, as the
-            released models; `cosine` falls along a cosine.
-        warmup_epochs: epochs in which the learning rate rises; negative means epochs / 50.
+            released models; `cosine` falls along a cosine; `constant` stays at the peak.
+        restart_epochs: epochs after which the schedule starts again with its warm-up; 0 is never.
+        warmup_epochs: epochs in which the learning rate rises; negative means a fiftieth of the
+            epochs, or of `restart_epochs`.
         warmup_from: learning rate at the start of the warm-up, as a share of its peak.
         final: learning rate at the end, as a share of its peak.
         clip: largest gradient norm; 0 is off.
@@ -92,9 +96,10 @@ class TrainingConfig:
         validate_every: epochs between validations, with pictures.
         validation_images: images that a validation looks at, at most; 0 is all.
         save_every: optimizer steps between checkpoints; 0 saves at validations only.
+        patience: validations in a row without a new best after which the run ends; 0 is off.
         keep: checkpoints kept beside the best one.
         export: precision of the weights in the final checkpoint.
-        resume: continue the run found in `out`.
+        resume: continue the run found in `out`, with its options; those given must be the same.
     """
 
     out: str = ""
@@ -108,7 +113,8 @@ class TrainingConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05
     weight_decay_end: float = 0.05
-    schedule: Literal["linear", "cosine"] = "linear"
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    restart_epochs: float = 0
     warmup_epochs: float = -1
     warmup_from: float = 0.005
     final: float = 0.01
@@ -120,6 +126,7 @@ class TrainingConfig:
     validate_every: float = 1
     validation_images: int = 0
     save_every: int = 0
+    patience: int = 0
     keep: int = 2
     export: Literal["float32", "float16", "bfloat16"] = "float32"
     resume: bool = False
@@ -137,11 +144,22 @@ class TrainingConfig:
         check_range(self, "warmup_from final", 0, 1)
         check_range(self, "ema", 0, 0.999999)
         check_range(self, "log_every keep", 1, MOST_STEPS)
-        check_range(self, "max_steps validation_images save_every", 0, MOST_STEPS)
+        check_range(self, "max_steps validation_images save_every patience", 0, MOST_STEPS)
         check_range(self, "clip weight_decay weight_decay_end", 0, LARGEST_STRENGTH)
         check_range(self, "warmup_epochs", -1e6, 1e6)
+        check_range(self, "restart_epochs", 0, 1e6)
+        if self.restart_epochs and self.schedule == "constant":
+            raise UsageError(
+                f"restart_epochs is {self.restart_epochs:g}, but a constant schedule has nothing "
+                "to start again; give 0, or schedule linear or cosine"
+            )
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UsageError(f"betas are {self.betas}; give two, each from 0 to below 1")
+
+    @property
+    def endless(self) -> bool:
+        """Whether the schedule goes on as before behind the last epoch."""
+        return self.schedule == "constant" or self.restart_epochs > 0
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.listing)
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self.listing.labels
+
     def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
         """Images (B, channels, h, w) in [-1, 1], labels (B,), and how many were replaced.
 

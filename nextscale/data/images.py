@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -37,12 +38,16 @@ class Source(Protocol):
         names: of the classes; empty if unlabelled.
         identity: tells this data and its augmentation apart from any other, for caches.
         reads_files: whether reading takes long enough to be done ahead, in processes.
+        labels: of all images, integers (N,); 0 if unlabelled.
         record: what a run remembers of this data, whatever its augmentation.
     """
 
     names: tuple[str, ...]
     identity: str
     reads_files: bool
+
+    @property
+    def labels(self) -> NDArray[Any]: ...
 
     @property
     def record(self) -> Record: ...
@@ -76,6 +81,10 @@ class Share:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        return self.source.labels[self.numbers]
 
     def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
         """As the source, whose images keep their augmentation."""

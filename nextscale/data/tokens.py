@@ -44,7 +44,7 @@ class TokenCache:
 
     def __init__(self, folder: Path, source: Source) -> None:
         self.tokens = np.load(folder / "tokens.npy", mmap_mode="r")  # (copies, N, L)
-        self.labels = np.load(folder / "labels.npy", mmap_mode="r")  # (copies, N)
+        self.numbers = np.load(folder / "labels.npy", mmap_mode="r")  # (copies, N)
         self.names, self.identity = source.names, f"tokens {folder.name}"
         self.source = source
 
@@ -56,11 +56,15 @@ class TokenCache:
     def __len__(self) -> int:
         return self.tokens.shape[1]
 
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        return self.numbers[0]
+
     def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
         """Tokens int64 (B, L) and labels int64 (B,); nothing is ever skipped."""
         copy = epoch % len(self.tokens)
         tokens = torch.from_numpy(self.tokens[copy, samples].astype(np.int64))
-        return tokens, torch.from_numpy(self.labels[copy, samples].astype(np.int64)), 0
+        return tokens, torch.from_numpy(self.numbers[copy, samples].astype(np.int64)), 0
 
 
 def quiet(done: int, total: int) -> None:

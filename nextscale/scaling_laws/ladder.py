@@ -95,7 +95,7 @@ def check_asked(given: VarTraining) -> None:
     if file.is_file():
         asked = parse_document(read_document(file), file)
         run = RunDirectory(Path(given.out), writes=False)
-        run.compare(asked, plain(asdict(given)), resume=True)
+        run.compare(asked, plain(asdict(given)), given, may_lengthen=False)
 
 
 def command_of(given: VarTraining) -> list[str]:

@@ -11,12 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nextscale.classifiers import write_classifier
+from nextscale.classifiers import CLASSIFIER, write_classifier
 from nextscale.complexity import TRAINED, check_room
 from nextscale.config.run import ClassifierTraining
 from nextscale.data.images import Batch
 from nextscale.models.classifier import Classifier
 from nextscale.training.schedule import parameter_groups
+from nextscale.weights import read_tensors
 
 
 class ClassifierStage:
@@ -96,6 +97,10 @@ class ClassifierStage:
             classifier = Classifier(self.config.classifier)
         classifier.load_state_dict(dict(state), assign=True)
         write_classifier(classifier, folder)
+
+    def read(self, folder: Path) -> dict[str, Tensor]:
+        """What `write` has written."""
+        return read_tensors(folder / CLASSIFIER)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing beside weights and optimizer."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedType
 
-from nextscale.acceleration import keep_freed_memory, made_for
+from nextscale.acceleration import EMULATED, can_compile, keep_freed_memory, made_for
 from nextscale.config.run import TrainingConfig
 from nextscale.devices import best_device
 from nextscale.errors import UsageError
@@ -37,6 +37,20 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
     if config.precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("precision fp16 needs a GPU; on a CPU give auto, bf16 or no")
     return accelerator
+
+
+def shortcomings(config: TrainingConfig, accelerator: Accelerator) -> list[str]:
+    """Lines on what was asked for and this machine lacks or does slowly."""
+    lines = []
+    if config.compile and not can_compile():
+        lines.append(
+            "no C++ compiler or no headers of Python are found: training goes on uncompiled, which "
+            "is slower"
+        )
+    if accelerator.mixed_precision == "bf16" and not made_for("bfloat16", accelerator.device):
+        advice = "precision auto takes what the device is made for"
+        lines.append(f"{EMULATED.format('bf16')}; {advice}")
+    return lines
 
 
 @contextmanager

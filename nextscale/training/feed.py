@@ -1,12 +1,22 @@
 """The data as one process of a run reads it: its parts of every batch, ahead, on its device."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+import numpy as np
 from accelerate import Accelerator, DistributedType
+from numpy.typing import NDArray
 
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source, batches
-from nextscale.data.order import Part, steps_in_epoch, training_parts, validation_parts
+from nextscale.data.order import (
+    Part,
+    Samples,
+    shuffled,
+    steps_in_epoch,
+    training_parts,
+    validation_parts,
+)
 from nextscale.data.record import Record, joined
 from nextscale.training.interruption import attend_to
 
@@ -63,12 +73,33 @@ class Feed:
             micro = max(1, min(micro, count // world))
             count -= count % (micro * world)
         parts = validation_parts(count, micro, self.accelerator.process_index, world)
-        return self.reader(self.validation, list(parts))
+        numbers = spread(len(self.validation), count)
+        parts = [Part(part.epoch, numbers[part.samples]) for part in parts]
+        return self.reader(self.validation, parts)
 
-    def first(self, count: int) -> Batch:
-        """The first validation images, at most `count`, read here and not on the device."""
-        parts = validation_parts(min(count, self.validation_count), count, 0, 1)
-        return next(batches(self.validation, parts))
+    def shown(self, count: int) -> Batch:
+        """Validation images of all classes in turn, at most `count`, chosen by the seed.
+
+        They are the same at every validation, are read here, and are not on the device.
+        """
+        return next(batches(self.validation, [Part(0, self.shown_numbers(count))]))
+
+    def shown_numbers(self, count: int) -> Samples:
+        """Numbers of the images of `shown`."""
+        return of_all_classes(np.asarray(self.validation.labels), count, self.config.seed)
+
+    def facts(self, shown: int) -> dict[str, Any]:
+        """What a log records of the classes: the smallest, the largest, those of `shown` images."""
+        names = self.training.names
+        if not names:
+            return {}
+        counts = np.bincount(np.asarray(self.training.labels), minlength=len(names))
+        fewest, most = int(counts.argmin()), int(counts.argmax())
+        return {
+            "fewest": [names[fewest], int(counts[fewest])],
+            "most": [names[most], int(counts[most])],
+            "shown": [names[self.validation.labels[i]] for i in self.shown_numbers(shown)],
+        }
 
     def reader(self, source: Source, parts: Iterable[Part]) -> Iterator[Batch]:
         """Reads parts ahead, in processes that end with this one.
@@ -95,3 +126,25 @@ class Feed:
     def validation_count(self) -> int:
         """Images that a validation looks at."""
         return min(self.config.validation_images or len(self.validation), len(self.validation))
+
+
+def spread(length: int, count: int) -> Samples:
+    """`count` of the numbers below `length`, evenly spaced: images are sorted by class."""
+    return np.arange(count) * length // count
+
+
+def of_all_classes(labels: NDArray[Any], count: int, seed: int) -> Samples:
+    """Numbers of at most `count` images, as many of each class as can be, sorted by class.
+
+    Args:
+        labels: integers (N,).
+        seed: chooses among the images of a class, and among the classes where there are more.
+    """
+    order = shuffled(seed, 0, len(labels))
+    classes, of = np.unique(labels[order], return_inverse=True)
+    by_class = np.argsort(of, kind="stable")
+    first = np.searchsorted(of[by_class], np.arange(len(classes)))
+    turn = np.empty(len(labels), np.int64)  # of each image within its class
+    turn[by_class] = np.arange(len(labels)) - first[of[by_class]]
+    chosen = order[np.lexsort((shuffled(seed, 1, len(classes))[of], turn))[:count]]
+    return chosen[np.argsort(labels[chosen], kind="stable")]

@@ -18,21 +18,23 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as distributed
 from torch.distributed.tensor import DTensor
 
-from nextscale.acceleration import EMULATED, can_compile, made_for
+from nextscale.acceleration import can_compile
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
 from nextscale.errors import UsageError, escaped
 from nextscale.files import replacing
 from nextscale.training.average import MovingAverage
-from nextscale.training.engine import deterministic, seed_of
+from nextscale.training.best import Best
+from nextscale.training.ending import Ending
+from nextscale.training.engine import deterministic, seed_of, shortcomings
 from nextscale.training.feed import Feed
 from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor
 from nextscale.training.optimizer import build_optimizer
 from nextscale.training.saved import TRAINING, check_fits, load_training, refused
-from nextscale.training.schedule import learning_rate, set_rates, weight_decay
-from nextscale.training.stage import Stage
+from nextscale.training.schedule import Schedule, set_rates
+from nextscale.training.stage import Stage, State
 from nextscale.training.state import FINAL, RunDirectory
 from nextscale.weights import write_pickle
 
@@ -65,11 +67,11 @@ class Run:
         self.config, self.stage, self.accelerator = config, stage, accelerator
         self.feed = Feed(config, training, validation, accelerator)
         self.steps_in_epoch = self.feed.steps_in_epoch
-        self.steps = max(1, round(config.epochs * self.steps_in_epoch))
-        self.last = min(self.steps, config.max_steps or self.steps)
         self.directory = RunDirectory(Path(config.out), accelerator.is_main_process)
-        self.best = {"step": -1, "value": math.inf}
-        self.monitor = Monitor(accelerator, self.directory, config.batch_size, self.steps_in_epoch)
+        self.best = Best(stage.better)
+        self.monitor = Monitor(
+            accelerator, self.directory, config, stage.command, self.steps_in_epoch
+        )
         self.told_of_skipped = False
         self.first_bad = torch.full((), math.inf, device=accelerator.device)  # step
 
@@ -95,43 +97,46 @@ class Run:
         """What `train` does, in its order."""
         config, accelerator = self.config, self.accelerator
         command, data = self.stage.command, self.feed.record
-        self.directory.check(command, config, data)  # before anything takes long
-        objective = self.stage.build(self.steps, accelerator)
+        record = self.directory.check(command, config, data)  # before anything takes long
+        self.schedule = Schedule(config, record["planned_epochs"], self.steps_in_epoch)
+        self.ending = Ending(config, self.schedule, self.best)
+        objective = self.stage.build(self.schedule.planned, accelerator)
         found = self.directory.open(command, config, data, accelerator.wait_for_everyone)
-        self.stage.notes += self.directory.changes
+        self.stage.notes += self.directory.changes + self.directory.notes
         if config.resume and found is None:
             self.stage.notes.append(
                 f"{self.directory.path} holds no checkpoint: the run starts anew"
             )
+        self.stage.notes += shortcomings(config, accelerator)
         if config.compile and can_compile():
             objective.compile()
-        elif config.compile:
-            self.stage.notes.append(
-                "no C++ compiler or no headers of Python are found: training goes on uncompiled, "
-                "which is slower"
-            )
-        if accelerator.mixed_precision == "bf16" and not made_for("bfloat16", accelerator.device):
-            advice = "precision auto takes what the device is made for"
-            self.stage.notes.append(f"{EMULATED.format('bf16')}; {advice}")
         groups = self.stage.parameter_groups()
         optimizer = build_optimizer(groups, config.learning_rate, config.betas)
         self.network, self.optimizer = accelerator.prepare(objective, optimizer)
         self.average = MovingAverage(self.network, config.ema) if config.ema else None
         first = self.restore(found)
+        if self.ending.reached(first) and self.directory.finished(first):
+            accelerator.print(self.ending.ways_on(first))
+            accelerator.end_training()
+            return self.directory.final
+        self.keep_best()  # a kill may have come between a checkpoint and this copy of it
         with deterministic():  # the first compilation happens here
             self.measure_machine(objective)
-        monitor = self.monitor
-        monitor.start(parameters(objective), self.steps, self.stage.notes)
-        stream = self.feed.training_batches(first, self.last)
+        monitor, notes = self.monitor, self.stage.notes
+        facts = {"judged_by": self.best.figure, **self.feed.facts(SHOWN)}
+        monitor.start(parameters(objective), self.schedule.steps, notes, facts)
+        done, stream = first, self.feed.training_batches(first, self.ending.last)
         with (
             deterministic(),
             interruptible() as interruption,
-            monitor.progress(self.stage.command, first, self.last),
+            monitor.progress(self.stage.command, first, self.ending.last),
         ):
-            for step in range(first, self.last):
+            for step in range(first, self.ending.last):
+                if self.ending.reached(step):
+                    break
                 monitor.window.add(self.optimizer_step(step, stream))
                 done = step + 1
-                if done % config.log_every == 0 or done == self.last:
+                if done % config.log_every == 0 or done == self.ending.last:
                     self.check_finite()
                     monitor.steps(done, self.figures())
                 monitor.show(done, None)
@@ -140,24 +145,14 @@ class Run:
                 if self.agreed(interruption):
                     self.save(done)
                     raise Interrupted(interruption[0] if interruption else signal.SIGTERM)
-        final = self.finish()
+        self.finish(done)
         accelerator.end_training()
-        return final
+        return self.directory.final
 
     def optimizer_step(self, step: int, stream: Iterator[Batch]) -> dict[str, Tensor]:
         """One update of the weights from `accumulation` micro-steps; returns the mean terms."""
         config, accelerator = self.config, self.accelerator
-        rate = learning_rate(
-            step,
-            self.steps,
-            self.warmup_steps,
-            config.learning_rate,
-            config.warmup_from,
-            config.final,
-            config.schedule,
-        )
-        decay = weight_decay(step, self.steps, config.weight_decay, config.weight_decay_end)
-        set_rates(self.optimizer, rate, decay)
+        set_rates(self.optimizer, self.schedule.rate(step), self.schedule.decay(step))
         self.network.train()
         terms: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
@@ -208,14 +203,21 @@ class Run:
 
     def keep(self, step: int) -> None:
         """Validates and saves if this step is the time."""
-        if step % self.validate_steps == 0 or step == self.last:
-            self.judge(step)
+        if step % self.validate_steps == 0 or step == self.ending.last:
+            better = self.judge(step)
             self.save(step)
+            if better:
+                self.keep_best()
+            self.monitor.report()
         elif self.config.save_every and step % self.config.save_every == 0:
             self.save(step)
 
-    def judge(self, step: int) -> None:
-        """Validates with the weights that would be kept, logs figures and pictures."""
+    def judge(self, step: int) -> bool:
+        """Validates with the weights that would be kept, logs figures and pictures.
+
+        Returns:
+            whether no validation before was as good.
+        """
         self.check_finite()
         self.network.eval()
         with self.shown_weights(), self.accelerator.autocast():
@@ -227,15 +229,15 @@ class Run:
         if not math.isfinite(value):
             self.first_bad.clamp_(max=step)
             self.check_finite()
-        if value < self.best["value"]:
-            self.best = {"step": step, "value": value}
-        self.monitor.validation(step, figures)
+        better = self.best.add(step, value, counts=step % self.validate_steps == 0)
+        self.monitor.validation(step, figures, self.best)
         if self.accelerator.is_main_process:
-            self.monitor.pictures(step, self.stage.pictures(state, self.feed.first(SHOWN)))
+            self.monitor.pictures(step, self.stage.pictures(state, self.feed.shown(SHOWN)))
+        return better
 
     def measure_machine(self, objective: nn.Module) -> None:
         """Measures device and work. Nothing of it stays: neither draws nor statistics."""
-        batch = self.feed.on_device(self.feed.first(2))
+        batch = self.feed.on_device(self.feed.shown(2))
         was = torch.get_rng_state()
         counts = {name: value.clone() for name, value in self.stage.state_dict().items()}
         self.monitor.measure(
@@ -264,7 +266,7 @@ class Run:
             self.stage.write(shown, place)
             training = {
                 "step": step,
-                "best": self.best,
+                "best": self.best.state_dict(),
                 "network": own,
                 "optimizer": optimizer,
                 "stage": counts,
@@ -273,7 +275,7 @@ class Run:
             }
             write_pickle(training, place / TRAINING)
 
-        self.directory.save(step, write, self.config.keep, self.best["step"])
+        self.directory.save(step, write, self.config.keep, self.best.step)
         self.accelerator.wait_for_everyone()
 
     def restore(self, place: Path | None) -> int:
@@ -301,23 +303,31 @@ class Run:
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise refused(place, f"it does not fit this run: {reason}") from error
-        self.best = state["best"]
+        self.best.load_state_dict(state["best"])
         self.directory.forget_log_after(state["step"])
         self.accelerator.print(escaped(f"continuing from {place}"))
         return state["step"]
 
-    def finish(self) -> Path:
-        """Writes the final model; what was trained is rounded to the configured precision."""
-        dtype = DTYPES[self.config.export]
+    def finish(self, step: int) -> None:
+        """Writes the final model and says how it compares with the best one."""
         with self.shown_weights():
-            state = self.whole_state()
-        final = self.directory.final
+            self.export(self.whole_state(), self.directory.final)
+        self.monitor.finish(step, self.best, self.ending.early(step))
+
+    def keep_best(self) -> None:
+        """Writes the best checkpoint's model beside the final one's place."""
+        place = self.directory.place(self.best.step)
+        if place.is_dir():
+            self.export(self.stage.read(place), self.directory.best)
+
+    def export(self, state: State, folder: Path) -> None:
+        """Writes a model; what was trained is rounded to the configured precision."""
         if self.accelerator.is_main_process:
+            dtype = DTYPES[self.config.export]
             rounded = {name: value.to(dtype) for name, value in state.items()}
-            with replacing(final, FINAL) as folder:
-                self.stage.write(rounded, folder)
+            with replacing(folder, FINAL) as beside:
+                self.stage.write(rounded, beside)
         self.accelerator.wait_for_everyone()
-        return final
 
     def whole_state(self) -> dict[str, Tensor]:
         """Copies of the objective's weights, gathered where they are sharded."""
@@ -360,12 +370,6 @@ class Run:
     def world(self) -> int:
         """Number of processes."""
         return self.accelerator.num_processes
-
-    @property
-    def warmup_steps(self) -> int:
-        """Optimizer steps of rising learning rate."""
-        epochs = self.config.warmup_epochs
-        return round((epochs if epochs >= 0 else self.config.epochs / 50) * self.steps_in_epoch)
 
     @property
     def validate_steps(self) -> int:

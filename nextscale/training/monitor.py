@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import asdict
+from typing import Any, BinaryIO, cast
 
 import torch
 from accelerate import Accelerator
@@ -17,11 +18,18 @@ from rich.progress import (
 )
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import save_image
 
 from nextscale.acceleration import made_for
 from nextscale.complexity import PEAK_PRODUCTS, count_flops, measure_peak, peak_memory
+from nextscale.config.run import TrainingConfig
 from nextscale.errors import escaped
-from nextscale.training.state import RunDirectory
+from nextscale.files import replacing_file
+from nextscale.training.best import Best
+from nextscale.training.hints import hints
+from nextscale.training.history import History
+from nextscale.training.report import PICTURES, REPORT, picture_name, write_report
+from nextscale.training.state import RunDirectory, flat
 
 PRECISIONS = {  # accelerate's names, ours in messages, and in what products are taken
     "fp16": ("fp16", torch.float16),
@@ -35,7 +43,8 @@ class Monitor:
     Args:
         accelerator: of the run.
         directory: whose log is written.
-        batch_size: images an optimizer step, over all processes.
+        config: of the run.
+        command: that trains.
         steps_in_epoch: optimizer steps.
     """
 
@@ -43,11 +52,13 @@ class Monitor:
         self,
         accelerator: Accelerator,
         directory: RunDirectory,
-        batch_size: int,
+        config: TrainingConfig,
+        command: str,
         steps_in_epoch: int,
     ) -> None:
         self.accelerator, self.directory = accelerator, directory
-        self.batch_size, self.steps_in_epoch = batch_size, steps_in_epoch
+        self.options, self.command = flat(asdict(config)), command
+        self.batch_size, self.steps_in_epoch = config.batch_size, steps_in_epoch
         self.window = Window()
         self.peak: float | None = None
         precision = str(accelerator.mixed_precision)
@@ -64,13 +75,21 @@ class Monitor:
             self.peak = measure_peak(device, dtype=self.dtype)
         self.flops = count_flops(step) / images
 
-    def start(self, parameters: int, steps: int, notes: list[str]) -> None:
-        """Tells what is about to happen; opens TensorBoard."""
+    def start(
+        self, parameters: int, steps: int, notes: list[str], facts: Mapping[str, Any]
+    ) -> None:
+        """Tells what is about to happen; opens TensorBoard.
+
+        Args:
+            facts: more that the log records: of the data, and how validations are judged.
+        """
         processes = self.accelerator.num_processes
         entry = {
             "event": "start",
             "parameters": parameters,
             "steps": steps,
+            "steps_in_epoch": self.steps_in_epoch,
+            **facts,
             "training_flops_per_image": self.flops,
             **({} if self.peak is None else {f"{self.precision}_peak_flops": self.peak}),
             "processes": processes,
@@ -116,13 +135,35 @@ class Monitor:
         self.accelerator.log(flatten(entry), step=step)
         self.show(step, entry)
 
-    def validation(self, step: int, figures: Mapping[str, Any]) -> None:
-        """Writes figures of unseen images, the same on every process."""
+    def validation(self, step: int, figures: Mapping[str, Any], best: Best) -> None:
+        """Writes figures of unseen images, the same on every process.
+
+        Args:
+            best: the run's validations, this one included.
+        """
         self.measure_again()
-        self.directory.log({"step": step, "event": "validation", **figures})
+        entry = {"step": step, "event": "validation", **figures, "best": best.step == step}
+        self.directory.log(entry)
         flat = flatten({f"validation/{name}": value for name, value in figures.items()})
         self.accelerator.log(flat, step=step)
-        self.accelerator.print(f"step {step}: {summary(figures)}")
+        self.accelerator.print(f"step {step}: {summary(figures)}; {best.standing()}")
+
+    def finish(self, step: int, best: Best, stopped: str) -> None:
+        """Writes that the run is at its end, and which of its checkpoints is better.
+
+        Args:
+            step: optimizer steps done.
+            stopped: why the run ends before its last step; empty if it does not.
+        """
+        for line in filter(None, (stopped, best.verdict(step))):
+            self.accelerator.print(line)
+        entry = {"step": step, "event": "finished", "stopped": stopped}
+        self.directory.log(entry | {"best_step": best.step, "best": best.value, "last": best.last})
+        history = self.report()
+        for line in hints(history):
+            self.accelerator.print(f"hint: {line}")
+        report = self.directory.path / REPORT
+        self.accelerator.print(f"curves, pictures and hints are in {report}")
 
     def share_of_peak(self, rate: float) -> dict[str, Any]:
         """What a rate in FLOP/s is of the peak; nothing where there is no peak above the rate.
@@ -147,10 +188,25 @@ class Monitor:
             self.peak = max(self.peak, again)
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """Puts pictures (channels, H, W) in [0, 1] into TensorBoard; only on the main process."""
+        """Puts pictures (channels, H, W) in [0, 1] into TensorBoard and into PNG files.
+
+        Only on the main process.
+        """
         writer = cast(SummaryWriter, self.accelerator.get_tracker("tensorboard", True))
+        folder = self.directory.path / PICTURES
         for name, picture in pictures.items():
-            writer.add_image(name, picture.clamp(0, 1).cpu(), step)
+            folder.mkdir(exist_ok=True)
+            shown = picture.clamp(0, 1).cpu()
+            writer.add_image(name, shown, step)
+            with replacing_file(folder / picture_name(name, step)) as file:
+                save_image(shown, cast(BinaryIO, file), format="png")
+
+    def report(self) -> History:
+        """Draws the report of the log as it is; returns what it tells."""
+        history = History.of(self.directory.entries(), self.options)
+        if self.accelerator.is_main_process:
+            write_report(self.directory.path, self.command, history)
+        return history
 
     @contextmanager
     def progress(self, title: str, first: int, total: int) -> Iterator[None]:

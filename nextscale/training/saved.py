@@ -1,5 +1,6 @@
 """Reads `training.pt`, from which a run continues: types, bounds and shapes, before it is used."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,12 +19,14 @@ STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
 class Best(BaseModel):
-    """The best validation so far; step -1 and infinity before the first."""
+    """The validations so far, as `best.Best` keeps them; 0.1 kept the best alone."""
 
     model_config = STRICT
 
     step: Annotated[int, Field(ge=-1, le=LARGEST_STEP)]
     value: Annotated[float, AllowInfNan(True)]
+    last: Annotated[float, AllowInfNan(True)] = math.inf
+    waited: Annotated[int, Field(ge=0)] = 0
 
 
 class Optimizer(BaseModel):

@@ -7,10 +7,60 @@ from typing import Any, Literal
 from torch import nn
 from torch.optim import Optimizer
 
+from nextscale.config.run import TrainingConfig
+
 CONSTANT_SHARE = 0.05  # of the steps behind the warm-up at the peak rate, in the linear schedule
 
 # Matrices and tables that the published trainer exempts from decay beside biases and vectors.
 NO_DECAY = ("start_position", "position_embedding", "level_embedding", "offset", "log_scale")
+
+
+class Schedule:
+    """Learning rate and weight decay of a run, by optimizer step.
+
+    A run that is continued with more epochs keeps what it was planned with, so that nothing changes
+    behind it.
+
+    Args:
+        config: of the run.
+        planned_epochs: that the run was started with.
+        steps_in_epoch: optimizer steps.
+
+    Attributes:
+        steps: of the whole run.
+        planned: steps of the run as it was started, of which terms of the loss take their shares.
+        cycle: steps after which the rate starts again.
+        warmup: of the cycle's steps, with a rising rate.
+    """
+
+    def __init__(self, config: TrainingConfig, planned_epochs: float, steps_in_epoch: int) -> None:
+        def steps(epochs: float) -> int:
+            return max(1, round(epochs * steps_in_epoch))
+
+        self.config = config
+        self.steps, self.planned = steps(config.epochs), steps(planned_epochs)
+        cycle_epochs = config.restart_epochs or planned_epochs
+        self.cycle = steps(cycle_epochs)
+        given = config.warmup_epochs
+        self.warmup = round((given if given >= 0 else cycle_epochs / 50) * steps_in_epoch)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of an optimizer step, from 0."""
+        config = self.config
+        return learning_rate(
+            step % self.cycle if config.restart_epochs else step,
+            self.cycle,
+            self.warmup,
+            config.learning_rate,
+            config.warmup_from,
+            config.final,
+            config.schedule,
+        )
+
+    def decay(self, step: int) -> float:
+        """Weight decay of an optimizer step, from 0; stays where it was planned to end."""
+        first, last = self.config.weight_decay, self.config.weight_decay_end
+        return weight_decay(min(step, self.planned - 1), self.planned, first, last)
 
 
 def learning_rate(
@@ -20,7 +70,7 @@ def learning_rate(
     peak: float,
     start: float,
     end: float,
-    kind: Literal["linear", "cosine"],
+    kind: Literal["linear", "cosine", "constant"],
 ) -> float:
     """Rate of an optimizer step.
 
@@ -29,10 +79,13 @@ def learning_rate(
         steps: of the whole run.
         warmup: steps of linear rise from `start` times the peak.
         end: over the peak, at the last step.
-        kind: `linear` holds the peak, then falls in a line; `cosine` falls at once.
+        kind: `linear` holds the peak, then falls in a line; `cosine` falls at once; `constant`
+            never falls.
     """
     if step < warmup:
         return peak * (start + (1 - start) * step / warmup)
+    if kind == "constant":
+        return peak
     progress = (step - warmup) / max(1, steps - 1 - warmup)
     if kind == "cosine":
         return peak * (end + (1 - end) * (0.5 + 0.5 * math.cos(math.pi * progress)))

@@ -5,6 +5,7 @@ config.json            the command's whole configuration
 data.json              what images it is trained on (see `data.record`)
 log.jsonl              one line an event
 checkpoints/step-N/    a checkpoint directory (see `checkpoint`) and `training.pt` beside it
+best/                  the model that validated best so far, stored as the finished one
 final/                 the finished model
 
 None of them may be a link, so that a directory from others leads nowhere else.
@@ -35,12 +36,13 @@ from nextscale.files import (
     write_text,
 )
 from nextscale.training.log import read_log
+from nextscale.training.options import check_command
 from nextscale.training.saved import TRAINING
 
 # Options that may differ between a run and its continuation: they do not change what is computed.
 FREE = (
     "out", "resume", "keep", "log_every", "max_steps", "validate_every", "save_every",
-    "validation_images", "cache", "data.workers",
+    "validation_images", "cache", "data.workers", "patience", "planned_epochs",
 )  # fmt: skip
 # What a checkpoint of any stage and the finished model may hold; a folder with more is left alone.
 WEIGHTS = ("tokenizer.safetensors", "model.safetensors", "classifier.safetensors")
@@ -66,11 +68,13 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.lock = FileLock(path / LOCK)
         self.begun = False
-        self.changes: list[str] = []
+        self.changes: list[str] = []  # of the data of a run that is continued
+        self.notes: list[str] = []  # on its options
 
     def check(self, command: str, config: TrainingConfig, data: Record) -> dict[str, Any]:
         """The configuration as it is written, if the run may start or continue here.
 
+        It records also the epochs that the run was planned with, which a continuation may exceed.
         A run that failed before its first checkpoint holds nothing, so any other takes its place.
 
         Args:
@@ -81,14 +85,20 @@ class RunDirectory:
                 and no `resume`, or something else, or anything in it is a link.
         """
         check_no_links(self.path)
-        check_replaceable(self.final, FINAL)
-        wanted = {"command": command, **json.loads(json.dumps(asdict(config)))}
+        for place in (self.best, self.final):
+            check_replaceable(place, FINAL)
+        planned = {"command": command, "planned_epochs": config.epochs}
+        wanted = planned | json.loads(json.dumps(asdict(config)))
         del wanted["data"]["changed"]  # it is said once for every change
         file = self.path / "config.json"
         if file.exists():
             if not self.failed_at_once():
-                self.compare(read_json(file), wanted, config.resume)
+                found = read_json(file)
+                self.compare(found, wanted, config)
                 self.changes = self.compare_data(data, command, config.data.changed)
+                if self.saved():
+                    wanted["planned_epochs"] = planned_epochs(found, file)
+                    self.notes = option_notes(found, config)
         elif self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; give a directory for the run")
         elif self.path.exists() and any(inner.name != LOCK for inner in self.path.iterdir()):
@@ -125,7 +135,7 @@ class RunDirectory:
                 (self.path / "log.jsonl").unlink()
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "config.json", json.dumps(wanted, indent=2))
-            for place in {self.final, *map(self.place, self.leftover_steps())}:
+            for place in {self.best, self.final, *map(self.place, self.leftover_steps())}:
                 recover(place, locked=True)
             write_record(data, self.path / DATA)
             if self.changes:
@@ -138,24 +148,49 @@ class RunDirectory:
         """Lets other trainings continue here."""
         self.lock.release()
 
-    def compare(self, found: dict[str, Any], wanted: dict[str, Any], resume: bool) -> None:
-        """Raises UsageError unless a found run may be continued as wanted."""
-        was, now = flat(found), flat(wanted)
+    def compare(
+        self,
+        found: dict[str, Any],
+        wanted: dict[str, Any],
+        config: TrainingConfig,
+        may_lengthen: bool = True,
+    ) -> None:
+        """Raises UsageError unless a found run may be continued as wanted.
+
+        Args:
+            may_lengthen: whether it may have more epochs, where the schedule goes on.
+        """
+        check_command(found, wanted.get("command"), self.path)
+        usual = json.loads(json.dumps(asdict(type(config)())))  # of options newer than the run
+        del usual["data"]["changed"]
+        was, now = flat(usual) | flat(found), flat(wanted)
         free = (*FREE, *FROM_DATA) if (self.path / DATA).exists() else FREE
-        other = [
-            f"{key} was {json.dumps(was.get(key))}, is {json.dumps(now.get(key))}"
+        differing = [
+            key
             for key in sorted(was.keys() | now.keys())
             if key not in free and not same(was.get(key), now.get(key))
         ]
-        if other:
+        longer = may_lengthen and is_longer(was.get("epochs"), config.epochs)
+        if longer and config.endless:
+            differing.remove("epochs")
+        if differing:
+            other = [
+                f"{key} was {json.dumps(was.get(key))}, is {json.dumps(now.get(key))}"
+                for key in differing
+            ]
             more = len(other) - DIFFERENCES_SHOWN
             rest = f"; {more} more" if more > 0 else ""
+            advice = "give another directory or the same options"
+            if longer and differing == ["epochs"]:
+                advice = (
+                    f"a {config.schedule} schedule ends with the epochs that it was started with: "
+                    f"train on with --init {self.path} and another --out"
+                )
             raise UsageError(
                 f"{self.path} holds a run of another configuration "
-                f"({'; '.join(other[:DIFFERENCES_SHOWN])}{rest}); give another directory or the "
-                "same options"
+                f"({'; '.join(other[:DIFFERENCES_SHOWN])}{rest}); {advice}"
             )
-        if not resume:
+        if not config.resume:
             raise UsageError(
                 f"{self.path} holds a run; continue it with --resume or give another directory"
             )
@@ -205,9 +240,19 @@ class RunDirectory:
         return self.checkpoints / name_of(step)
 
     @property
+    def best(self) -> Path:
+        """Where the model lies that validated best."""
+        return self.path / "best"
+
+    @property
     def final(self) -> Path:
         """Where the finished model lies."""
         return self.path / "final"
+
+    def finished(self, step: int) -> bool:
+        """Whether the run came to its end at a step, final model and all."""
+        entries = self.entries()
+        return any(e.get("event") == "finished" and e.get("step") == step for e in entries)
 
     def latest(self, before: int | None = None) -> Path | None:
         """The checkpoint that a continuation starts from; or the last one before a step."""
@@ -249,8 +294,42 @@ class RunDirectory:
         """Drops lines of steps that a continuation computes again, and a line cut by a kill."""
         file = self.path / "log.jsonl"
         if self.writes and file.exists():
-            kept = [entry for entry in read_log(file) if entry.get("step", 0) <= step]
+            kept = [entry for entry in self.entries() if entry.get("step", 0) <= step]
             write_text(file, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        file = self.path / "log.jsonl"
+        return read_log(file) if file.exists() else []
+
+
+def planned_epochs(found: dict[str, Any], file: Path) -> float:
+    """Epochs that a run was started with. Raises UsageError if its record is damaged."""
+    planned = found.get("planned_epochs", found["epochs"])  # 0.1 recorded the latter alone
+    if not is_longer(0, planned) or is_longer(found["epochs"], planned):
+        raise UsageError(f"{file}: planned_epochs is {planned!r}; a number up to epochs is needed")
+    return float(planned)
+
+
+def option_notes(found: dict[str, Any], config: TrainingConfig) -> list[str]:
+    """Lines on what a continuation does that the run did not, given the run's record."""
+    notes = []
+    if found["epochs"] != config.epochs:
+        does = (
+            f"the {config.schedule} schedule starts again every {config.restart_epochs:g} epochs"
+            if config.restart_epochs
+            else f"the learning rate stays at {config.learning_rate:g}"
+        )
+        notes.append(f"{found['epochs']:g} epochs become {config.epochs:g}: {does}")
+    if found.get("max_steps") and not config.max_steps:
+        notes.append(f"max_steps was {found['max_steps']} before; now the run goes to its end")
+    return notes
+
+
+def is_longer(was: Any, now: Any) -> bool:
+    """Whether two values are numbers of epochs, and the second is larger."""
+    numbers = [v for v in (was, now) if isinstance(v, int | float) and not isinstance(v, bool)]
+    return len(numbers) == 2 and numbers[0] < numbers[1]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

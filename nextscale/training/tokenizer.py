@@ -34,6 +34,7 @@ from nextscale.training.discriminator import (
 )
 from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
 from nextscale.training.schedule import parameter_groups
+from nextscale.weights import read_tensors
 
 DISCRIMINATOR_BETAS = (0.5, 0.9)  # VQGAN
 
@@ -315,6 +316,11 @@ class TokenizerStage:
     def write(self, state: Mapping[str, Tensor], folder: Path) -> None:
         """Writes a checkpoint of a whole state dict into a folder that exists."""
         checkpoint.write(self.pipeline(state), folder)
+
+    def read(self, folder: Path) -> dict[str, Tensor]:
+        """What `write` has written."""
+        weights = read_tensors(folder / checkpoint.TOKENIZER)
+        return {f"tokenizer.{name}": value for name, value in weights.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Counts that a continuation needs; over several processes they are to be summed."""

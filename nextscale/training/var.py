@@ -28,6 +28,7 @@ from nextscale.sampling import generate, last_state
 from nextscale.scales import areas, spans
 from nextscale.training.schedule import decays, parameter_groups
 from nextscale.training.tokenizer import entropy
+from nextscale.weights import read_tensors
 
 Disturb = Callable[[Tensor], Tensor]
 COLUMNS = 8  # of the pictures at a validation
@@ -229,6 +230,11 @@ class VarStage:
     def write(self, state: Mapping[str, Tensor], folder: Path) -> None:
         """Writes a checkpoint of a whole state dict into a folder that exists."""
         checkpoint.write(self.pipeline(state), folder)
+
+    def read(self, folder: Path) -> dict[str, Tensor]:
+        """What `write` has written, as far as it is trained."""
+        weights = read_tensors(folder / checkpoint.MODEL)
+        return {f"model.{name}": value for name, value in weights.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Nothing beside weights and optimizer."""

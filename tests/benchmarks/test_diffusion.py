@@ -279,15 +279,11 @@ def test_bad_requests_are_refused(changes: dict, told: str, make_network) -> Non
     assert told in str(error.value)
 
 
-@pytest.mark.parametrize("damage", ["run", "missing", "other weights", "unknown key"])
+@pytest.mark.parametrize("damage", ["missing", "other weights", "unknown key"])
 def test_a_damaged_directory_is_told(damage: str, make_network, tmp_path: Path) -> None:
     network = make_network()
     write_diffusion(network, tmp_path)
-    if damage == "run":
-        (tmp_path / "final").mkdir()
-        (tmp_path / "config.json").rename(tmp_path / "final" / "config.json")
-        told = "is a run, not a checkpoint"
-    elif damage == "missing":
+    if damage == "missing":
         (tmp_path / "config.json").unlink()
         told = "cannot be read"
     elif damage == "other weights":

@@ -137,7 +137,7 @@ def test_an_interrupted_encoding_goes_on(make_cache, encode_into, tmp_path: Path
     assert len(source.asked) == 6
     assert len({(epoch, samples[0]) for epoch, samples in source.asked}) == 6  # none twice
     assert np.array_equal(cache.tokens, whole.tokens)
-    assert np.array_equal(cache.labels, whole.labels)
+    assert np.array_equal(cache.numbers, whole.numbers)
 
 
 def test_processes_fill_one_cache(
@@ -162,7 +162,7 @@ def test_processes_fill_one_cache(
     for cache in caches:
         assert cache is not None
         assert np.array_equal(cache.tokens, whole.tokens)
-        assert np.array_equal(cache.labels, whole.labels)
+        assert np.array_equal(cache.numbers, whole.numbers)
 
 
 def test_two_commands_share_the_work(make_cache, encode_into, tmp_path: Path) -> None:

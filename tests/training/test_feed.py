@@ -14,6 +14,7 @@ import torch
 from nextscale.data.images import batches
 from nextscale.data.order import Part
 from nextscale.errors import UsageError
+from nextscale.training.feed import of_all_classes, spread
 from nextscale.training.interruption import attend_to
 
 
@@ -95,3 +96,22 @@ def alive(pid: int) -> bool:
         return False
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_pictures_are_of_all_classes() -> None:
+    """Folders are sorted by class, and the largest class is the first here."""
+    labels = np.repeat(np.arange(5), [900, 40, 3, 1, 56])
+    chosen = of_all_classes(labels, 16, seed=0)
+    assert np.bincount(labels[chosen], minlength=5).tolist() == [4, 4, 3, 1, 4]
+    assert sorted(labels[chosen]) == labels[chosen].tolist()
+    assert np.array_equal(of_all_classes(labels, 16, seed=0), chosen)
+    assert not np.array_equal(of_all_classes(labels, 16, seed=1), chosen)
+    few = [labels[of_all_classes(labels, 2, seed)].tolist() for seed in range(20)]
+    assert len(set(map(tuple, few))) > 3
+    assert sorted(of_all_classes(labels[:3], 16, seed=0)) == [0, 1, 2]
+
+
+def test_a_validation_of_some_images_looks_at_all_classes() -> None:
+    labels = np.repeat(np.arange(10), 100)
+    assert np.bincount(labels[spread(1000, 30)]).tolist() == [3] * 10
+    assert spread(7, 7).tolist() == list(range(7))

@@ -122,8 +122,7 @@ def test_half_precision_where_the_device_is_made_for_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for module in (engine, loop):
-        monkeypatch.setattr(module, "made_for", lambda precision, device: has)
+    monkeypatch.setattr(engine, "made_for", lambda precision, device: has)
     words = ["--precision", asked, "--max-steps", 1]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
     assert runs.log(tmp_path / "run", "start")[0]["precision"] == taken
@@ -203,8 +202,13 @@ def test_divergence_before_any_checkpoint(
 def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, writes=True)
     directory.checkpoints.mkdir()
+
+    def write(place: Path) -> None:
+        for name in ("config.json", "training.pt"):
+            (place / name).touch()
+
     for step, best in ((1, -1), (2, 2), (3, 2), (4, 2), (5, 2), (6, 6)):
-        directory.save(step, lambda place: (place / "x").write_text("x"), keep=2, best=best)
+        directory.save(step, write, keep=2, best=best)
     assert runs.checkpoints(tmp_path) == [name_of(5), name_of(6)]
     directory.save(7, lambda place: None, keep=1, best=5)
     assert runs.checkpoints(tmp_path) == [name_of(5), name_of(7)]
@@ -266,7 +270,7 @@ def test_a_run_of_the_other_stage_or_something_else_is_refused(
     cache = ["--cache", tmp_path / "cache"]
     words = ["--tokenizer", trained, "--resume", *cache]
     assert runs.train("var", trained.parent, pictures, *words) == 2
-    assert "another configuration" in refusal(capfd)
+    assert "of `nextscale train tokenizer`, not of `nextscale train var`" in refusal(capfd)
     for name, told in (("file", "is a file"), ("folder", "is not empty and holds no run")):
         place = tmp_path / name
         place.write_text("x") if name == "file" else shutil.copytree(trained / "..", place)
