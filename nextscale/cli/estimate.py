@@ -12,12 +12,12 @@ from nextscale.cli.options import (
     add_dataclass,
     from_options,
     parser_for,
-    read_options,
 )
 from nextscale.config.benchmark import TASKS, EstimateConfig
 from nextscale.config.model import ModelConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import TokenizerTraining, VarTraining
+from nextscale.documents import parse_document, read_document
 from nextscale.errors import UsageError
 from nextscale.scales import parse_scales
 
@@ -91,7 +91,8 @@ def of_training(config: EstimateConfig) -> tuple[EstimateConfig, ModelConfig]:
     """
     from nextscale.cli import train_tokenizer, train_var
 
-    file, values = config.training, read_options(config.training)
+    file = config.training
+    values = parse_document(read_document(file), file)
     first = isinstance(values.get("tokenizer"), dict) or values.get("preset") in TOKENIZERS
     module, kind = (train_tokenizer, TokenizerTraining) if first else (train_var, VarTraining)
     parser = parser_for(f"nextscale train {'tokenizer' if first else 'var'}", "")
