@@ -25,7 +25,8 @@ def checked(picture: Image.Image, what: str = "the image") -> Image.Image:
     Raises:
         UsageError: if it is animated, too large, too deep or broken.
     """
-    if getattr(picture, "is_animated", False):
+    animated = getattr(picture, "is_animated", False)
+    if animated and picture.format != "MPO":  # a camera's photograph with further views
         raise UsageError(f"{what} is animated; give a single picture")
     if max(picture.size) > LARGEST_SIDE:
         raise UsageError(

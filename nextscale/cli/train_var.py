@@ -74,6 +74,11 @@ def train(config: VarTraining, command: str) -> int:
             )
             for source, copies in ((training, config.cache_tokens), (validation, 1))
         )
+        if skipped := training.skipped + validation.skipped:
+            notes.append(
+                f"{skipped} files could not be read when tokens were encoded; their neighbours "
+                "stand for them, and --data.strict names the first"
+            )
     stage = VarStage(config, training.names, tokenizer, model)
     stage.notes += notes + costs
     return finish(Run(config, stage, training, validation, accelerator).train)

@@ -38,6 +38,9 @@ class TokenCache:
     Args:
         folder: as `cache_tokens` leaves it.
         source: whose class names and identity are kept.
+
+    Attributes:
+        skipped: files that could not be read, over all copies; their neighbours were encoded.
     """
 
     reads_files = False
@@ -47,6 +50,7 @@ class TokenCache:
         self.numbers = np.load(folder / "labels.npy", mmap_mode="r")  # (copies, N)
         self.names, self.identity = source.names, f"tokens {folder.name}"
         self.source = source
+        self.skipped = int((np.load(folder / "done.npy").astype(np.int64) - 1).sum())
 
     @property
     def record(self) -> Record:
@@ -171,12 +175,12 @@ def fill(
     todo = [(int(c), int(i)) for c, i in np.argwhere(done == 0) if i % processes == rank]
     for count, (copy, chunk) in enumerate(todo):
         begin, end = chunk * CHUNK, min((chunk + 1) * CHUNK, len(source))
-        images, numbers, _ = source.load(copy, np.arange(begin, end))
+        images, numbers, skipped = source.load(copy, np.arange(begin, end))
         tokens[copy, begin:end] = encode(tokenizer, images)
         labels[copy, begin:end] = numbers.numpy()
         tokens.flush()
         labels.flush()
-        done[copy, chunk] = 1
+        done[copy, chunk] = 1 + skipped  # at most CHUNK
         tell(count + 1, len(todo))
     done.flush()
 

@@ -110,3 +110,22 @@ def test_grey_and_colour_are_told_apart(tmp_path: Path) -> None:
     assert is_grey(Image.new("RGB", (3, 3), (9, 9, 9)))
     assert is_grey(Image.fromarray(np.zeros((3, 3), np.uint8)))
     assert not is_grey(Image.new("RGB", (3, 3), (9, 9, 8)))
+
+
+def test_a_photograph_with_further_views_is_its_first(tmp_path: Path) -> None:
+    further = {"format": "MPO", "save_all": True, "append_images": [picture(1)], "quality": 95}
+    picture(0).save(tmp_path / "x.jpg", **further)
+    seen_by_all = [np.asarray(one) for one in seen(tmp_path / "x.jpg")]
+    assert all(one.shape[2] == 3 for one in seen_by_all)
+    again = Image.open(io.BytesIO((tmp_path / "x.jpg").read_bytes()))
+    assert np.array_equal(seen_by_all[1], np.asarray(again.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_an_animation_is_its_first_picture_or_refused(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"x.{PICTURES[kind]}"
+    picture(0).save(file, kind, save_all=True, append_images=[picture(1)])
+    read, edited, judged = seen(file)
+    assert isinstance(read, Image.Image)
+    assert "is animated; give a single picture" in str(edited)
+    assert isinstance(judged, Image.Image)

@@ -198,3 +198,15 @@ def test_a_cut_off_layout_is_laid_out_again(tokenizer: Tokenizer, tmp_path: Path
 def test_tokens_take_the_room_they_need(codes: int, kind, make_tokenizer, tmp_path: Path) -> None:
     prepare(tmp_path, 3, 1, make_tokenizer(codes=codes))
     assert np.load(tmp_path / "tokens.npy").dtype == kind
+
+
+def test_files_that_could_not_be_read_are_counted(make_cache) -> None:
+    class Broken(Noise):
+        def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
+            images, labels, _ = super().load(epoch, samples)
+            return images, labels, int((samples % 4 == 3).sum())
+
+    assert make_cache(Noise()).skipped == 0
+    broken = Broken(identity="broken")
+    assert make_cache(broken).skipped == 2 * 2
+    assert make_cache(broken).skipped == 2 * 2  # also when it is only read
