@@ -40,11 +40,11 @@ def refusal(capfd: pytest.CaptureFixture[str]) -> str:
         ("--precision fp64", "precision"),
         ("--epochs 1e300", "epochs is 1e+300; it must be from"),
         ("--validate-every 0", "validate_every is 0.0"),
-        ("--betas 0.9", "give two, each from 0 to below 1"),
+        ("--betas 0.9", "betas.1 is not there; a value is missing"),
         ("--betas 0.9 1", "give two, each from 0 to below 1"),
-        ("--weight-decay -1", "weight_decay is -1.0; it must be at least 0"),
+        ("--weight-decay -1", "weight_decay is -1.0; it must be from 0"),
         ("--seed -1", "seed is -1"),
-        ("--data.workers -1", "workers is -1; it must be at least 0"),
+        ("--data.workers -1", "workers is -1; it must be from 0"),
         ("--tokenizer.phi-ratio 5", "phi_ratio is 5.0; it must be from 0 to 1"),
         ("--loss.adversarial-start 7", "adversarial_start is 7.0; it must be from 0 to 1"),
         (
@@ -150,7 +150,7 @@ def test_a_run_is_no_checkpoint_and_sampling_is_checked_first(
         ([run], f"{run} is a run, not a checkpoint; give {run / 'final'}"),
         ([run / "final", "--sampling.top-k", 99], "top_k is 99; it must be from 0 (off) to 16"),
         ([run / "final", "--sampling.mean-scales", 4], "mean_scales is 4; it must be from 0"),
-        ([run / "final", "--sampling.cfg", -1], "cfg is -1.0; it must be at least 0"),
+        ([run / "final", "--sampling.cfg", -1], "cfg is -1.0; it must be from 0"),
     ):
         assert train("var", tmp_path / "var", folder, "--tokenizer", *given) == 2
         assert told in refusal(capfd)
