@@ -228,7 +228,7 @@ def test_a_fresh_network_predicts_no_noise(make_network) -> None:
         ("--out RUN --tokenizer TINY --patch 3", "patch is 3, but latent of 4x4 are denoised"),
         ("--out RUN --tokenizer TINY --space pixels --patch 3", "pixels of 8x8 are denoised"),
         ("--space words", "--space is words; it can be latent or pixels"),
-        ("--depth 0", "depth is 0; it must be from 1"),
+        ("--depth 0", "depth is 0; it must be at least 1"),
         ("--heads 1 --head-width 6", "the width 6 (heads x head_width) is no multiple of 4"),
         ("--timesteps 1", "timesteps is 1; it must be at least 2"),
         ("--label-drop 2", "label_drop is 2.0; it must be from 0 to 1"),
