@@ -67,7 +67,7 @@ def test_a_reference_of_another_extractor(refused, saved: str, tmp_path: Path) -
 
 def test_bad_numbers(refused, saved: str, tmp_path: Path) -> None:
     assert "keep is 0.0; it must be" in refused("evaluate", saved, "--keep", 0)
-    assert "count is 0; it must be at least 1" in refused("evaluate", saved, "--count", 0)
+    assert "count is 0; it must be from 1" in refused("evaluate", saved, "--count", 0)
     said = refused("evaluate", saved, "--json", tmp_path)
     assert "is a directory; give the name of a file" in said
 

@@ -65,7 +65,7 @@ def test_tiles_are_taken_and_recorded(draw, refused, saved):
     name = read_record(out)["images"][0]["file"]
     whole = draw("--count", 2, out="whole")
     assert abs(pixels(out / name) - pixels(whole / name)).max() <= 1
-    assert "tile is 2; it must be at least 4" in refused("sample", saved, "--tile", 2)
+    assert "tile is 2; it must be from 4" in refused("sample", saved, "--tile", 2)
     assert "tile is -1; it must" in refused("sample", saved, "--tile", -1)
 
 
@@ -295,14 +295,14 @@ def test_other_files_stay_and_those_of_the_same_name_are_replaced(draw, tmp_path
         (["--labels", "hat"], "unknown label 'hat'; the model knows Ankle boot, bag, coat"),
         (["--labels", "0", "3"], "label 3 is out of range; the model knows 0 to 2 and none"),
         (["--labels", "-1"], "-1"),
-        (["--count", "0"], "--count is 0; it must be at least 1"),
-        (["--batch", "0"], "--batch is 0; it must be at least 1"),
-        (["--grid-columns", "0"], "--grid-columns is 0; it must be at least 1"),
-        (["--seed", "-1"], "--seed is -1; it must be at least 0"),
+        (["--count", "0"], "--count is 0; it must be from 1"),
+        (["--batch", "0"], "--batch is 0; it must be from 1"),
+        (["--grid-columns", "0"], "--grid-columns is 0; it must be from 1"),
+        (["--seed", "-1"], "--seed is -1; it must be from 0"),
         (["--seed", str(2**63 - 1)], "--seed is"),
         (["--top-k", "17"], "top_k is 17; it must be from 0 (off) to 16 codes"),
         (["--top-p", "1.5"], "top_p is 1.5"),
-        (["--temperature", "0"], "temperature is 0.0; it must be at least 1e-06"),
+        (["--temperature", "0"], "temperature is 0.0; it must be from 1e-06"),
         (["--cfg", "-1"], "cfg is -1.0"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--device", "meta"], "device 'meta' cannot be used"),

@@ -42,9 +42,9 @@ def refusal(capfd: pytest.CaptureFixture[str]) -> str:
         ("--validate-every 0", "validate_every is 0.0"),
         ("--betas 0.9", "betas.1 is not there; a value is missing"),
         ("--betas 0.9 1", "give two, each from 0 to below 1"),
-        ("--weight-decay -1", "weight_decay is -1.0; it must be at least 0"),
+        ("--weight-decay -1", "weight_decay is -1.0; it must be from 0"),
         ("--seed -1", "seed is -1"),
-        ("--data.workers -1", "workers is -1; it must be at least 0"),
+        ("--data.workers -1", "workers is -1; it must be from 0"),
         ("--tokenizer.phi-ratio 5", "phi_ratio is 5.0; it must be from 0 to 1"),
         ("--loss.adversarial-start 7", "adversarial_start is 7.0; it must be from 0 to 1"),
         (

@@ -51,5 +51,5 @@ def test_tiles_of_a_trained_decoder_keep_the_picture() -> None:
 
 
 def test_tiles_that_share_nothing_are_refused(tokenizer) -> None:
-    with pytest.raises(UsageError, match="tile is 3; it must be at least 4"):
+    with pytest.raises(UsageError, match="tile is 3; it must be from 4"):
         decode_tiled(tokenizer, torch.zeros(1, 4, 4, 4), 3)
