@@ -6,7 +6,6 @@ What is written appears whole or not at all.
 import os
 import platform
 import re
-from collections.abc import Collection
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -14,20 +13,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.devices import usable_device
 from nextscale.errors import UsageError, did_you_mean
-from nextscale.files import PathLike, read_json, replacing, to_json
+from nextscale.files import PathLike, read_json, recover, replacing, to_json
 from nextscale.hub import download, hub_errors
 from nextscale.models.build import build_model
 from nextscale.pipeline import Pipeline
 from nextscale.released import SAMPLING, fill, from_released
 from nextscale.scales import length
 from nextscale.tokenizer.tokenizer import Tokenizer
-from nextscale.weights import hash_weights, placed, read_pickle, read_tensors, stored
+from nextscale.weights import (
+    hash_weights,
+    placed,
+    read_pickle,
+    read_tensors,
+    stored,
+    write_tensors,
+)
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.safetensors"
@@ -63,6 +68,8 @@ def load(
     device = usable_device(device)
     text = os.fspath(name)
     path = Path(text)
+    if not path.exists():
+        recover(path)  # a writer may have been killed in between
     if text in bundled_names():
         return load_directory(BUNDLED / text, device=device, dtype=dtype)
     if text in RELEASED:
@@ -114,6 +121,7 @@ def save(pipe: Pipeline, directory: PathLike, *, dtype: torch.dtype | None = Non
     """Writes a checkpoint directory, replacing one that stands there; see `replacing`.
 
     Args:
+        directory: or a link to it.
         dtype: floating weights are stored rounded to it; None keeps theirs, and the tokenizer's
             as `config.tokenizer_dtype` says. The recorded hash is that of the stored tokenizer, so
             it changes with the dtype.
@@ -121,8 +129,7 @@ def save(pipe: Pipeline, directory: PathLike, *, dtype: torch.dtype | None = Non
     Raises:
         UsageError: if the directory holds something else, or cannot be made.
     """
-    check_replaceable(Path(directory), FILES)
-    with replacing(directory) as folder:
+    with replacing(Path(directory).resolve(), FILES) as folder:  # the directory may be a link
         write(pipe, folder, dtype=dtype)
 
 
@@ -146,9 +153,9 @@ def write(pipe: Pipeline, folder: Path, *, dtype: torch.dtype | None = None) -> 
         },
     )
     (folder / CONFIG).write_text(to_json(config.to_dict()), encoding="utf-8")
-    save_file(tokenizer_tensors, folder / TOKENIZER)
+    write_tensors(tokenizer_tensors, folder / TOKENIZER)
     if model is not None:
-        save_file(stored(model, dtype), folder / MODEL)
+        write_tensors(stored(model, dtype), folder / MODEL)
 
 
 def push(
@@ -247,8 +254,6 @@ def read_config(folder: Path) -> ModelConfig:
         return ModelConfig.from_dict(values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{path} holds a value of the wrong type ({error})") from error
 
 
 def identity(pipe: Pipeline, name: str, transformer_hash: str = "") -> dict[str, Any]:
@@ -276,15 +281,3 @@ def check_hash(config: ModelConfig, actual: str, folder: Path) -> None:
         f"{recorded}; put the tokenizer back that was saved with this checkpoint, or train a "
         "transformer for the new one"
     )
-
-
-def check_replaceable(target: Path, files: Collection[str]) -> None:
-    """Raises UsageError if the path is taken by anything but an empty directory or a checkpoint."""
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file; give a directory for the checkpoint")
-    held = {entry.name for entry in target.iterdir()} if target.exists() else set()
-    if held and not {CONFIG, TOKENIZER} <= held <= set(files):
-        raise UsageError(
-            f"{target} is not empty and not a checkpoint alone; it holds "
-            f"{', '.join(sorted(held)[:4])}; give a new directory"
-        )

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from nextscale.checkpoint import BUNDLED, CONFIG
@@ -19,7 +18,7 @@ from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Judge, Pipeline
 from nextscale.released import fill
 from nextscale.scales import describe
-from nextscale.weights import identify, placed, read_tensors, stored
+from nextscale.weights import identify, placed, read_tensors, stored, write_tensors
 
 CLASSIFIER = "classifier.safetensors"
 CLASSIFIERS = BUNDLED / "classifiers"
@@ -51,7 +50,11 @@ def load_classifier(name: str) -> Classifier:
             "or a directory that `nextscale train classifier` has written"
         )
     folder = CLASSIFIERS / name if name in classifier_names() else Path(name)
-    config = build(ClassifierConfig, read_json(folder / CONFIG), str(folder / CONFIG))
+    values = read_json(folder / CONFIG)
+    try:
+        config = build(ClassifierConfig, values, "the classifier")
+    except UsageError as error:
+        raise UsageError(f"{folder / CONFIG}: {error}") from error
     with torch.device("meta"):
         network = Classifier(config)
     tensors = read_tensors(folder / CLASSIFIER)
@@ -62,7 +65,7 @@ def load_classifier(name: str) -> Classifier:
 def write_classifier(network: Classifier, folder: Path) -> None:
     """Writes a classifier's files into a folder that exists, in the dtype of its weights."""
     (folder / CONFIG).write_text(to_json(asdict(network.config)), encoding="utf-8")
-    save_file(stored(network, None), folder / CLASSIFIER)
+    write_tensors(stored(network, None), folder / CLASSIFIER)
 
 
 def load_judge(name: str, pipe: Pipeline) -> Judge:

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from nextscale.config.model import ModelConfig, TokenizerConfig
+from nextscale.memory import check_memory
 from nextscale.scales import areas, length, spans
 from nextscale.tokenizer.autoencoder import SpatialAttention
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+TRAINED = 4  # copies of the weights in training: themselves, gradients, two moments
 # Products whose better rate is called the peak: (m, k, n).
 PEAK_PRODUCTS = ((2048, 2048, 2048), (512, 1024, 4096))
 LARGE_PRODUCT = (8192, 8192, 8192)  # of an accelerator, which the others leave mostly waiting
@@ -143,3 +145,18 @@ def peak_memory(device: torch.device) -> int:
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def check_room(make: Callable[[], nn.Module], what: str, copies: int) -> None:
+    """Raises UsageError if a network has no room in this machine's memory, before it is made.
+
+    Args:
+        make: builds it.
+        what: would take the memory, for the complaint.
+        copies: of the weights that are held on a CPU: themselves, gradients, moments.
+    """
+    with torch.random.fork_rng(devices=()), torch.device("meta"):
+        network = make()
+    size = sum(weight.numel() * weight.itemsize for weight in network.parameters())
+    held = 1 if torch.accelerator.is_available() else copies  # they are made on the CPU
+    check_memory(held * size, what, "give a smaller width, depth, or number of codes")

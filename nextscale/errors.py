@@ -1,11 +1,14 @@
 """The one error a user can mend: the command line prints its line and exits with code 2."""
 
 import math
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from inspect import Parameter, signature
 
+SHOWN = 80  # characters of a value in a complaint
+LARGEST = sys.float_info.max
 # Characters that reorder what is read around them (Unicode TR 9); controls are found by category.
 REORDERING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # controls, lone surrogates, breaks of lines and paragraphs
@@ -20,10 +23,10 @@ def escaped(text: str) -> str:
 
     A byte of a file name that is not UTF-8 is shown as `\\xNN`.
     """
-    return "".join(map(shown, text))
+    return "".join(map(printable, text))
 
 
-def shown(character: str) -> str:
+def printable(character: str) -> str:
     """A character as it is, or what stands for it."""
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # how Python holds such a byte
@@ -49,9 +52,18 @@ def check_range(given: object, names: str, least: float, most: float = math.inf)
     """
     for name in names.split():
         value = getattr(given, name)
-        if not (least <= value <= most and math.isfinite(value)):
+        if not least <= value <= min(most, LARGEST):  # nor is NaN
             allowed = f"at least {least}" if math.isinf(most) else f"from {least} to {most}"
-            raise UsageError(f"{name} is {value}; it must be {allowed}")
+            raise UsageError(f"{name} is {shown(value)}; it must be {allowed}")
+
+
+def shown(value: object) -> str:
+    """A value as a complaint shows it: on one line, escaped, and short."""
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except (RecursionError, ValueError):  # nested too deeply; an integer of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:

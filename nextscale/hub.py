@@ -6,6 +6,9 @@ from pathlib import Path
 
 from nextscale.errors import UsageError
 
+# What the client raises at an answer that is no JSON, or JSON of another kind.
+NO_JSON = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
 
 def download(repository: str, files: Collection[str]) -> Path:
     """Fetches those of the files that a hub repository has; returns the directory in the cache."""
@@ -43,7 +46,7 @@ def hub_errors(repository: str) -> Iterator[None]:
             f"{repository} is neither a directory here nor in the hub's cache, and the hub cannot "
             "be reached; check the name, the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
         ) from None
-    except (HTTPError, HFValidationError, OSError) as error:
+    except (HTTPError, HFValidationError, OSError, *NO_JSON) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
             f"the hub refuses {repository} or cannot be reached ({reason}); check the name, the "

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Self, cast
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,12 +15,13 @@ from torch import Tensor
 from nextscale.acceleration import compile_networks, quantize_linear
 from nextscale.config.model import ModelConfig
 from nextscale.devices import usable_device
-from nextscale.errors import UsageError, unknown
+from nextscale.errors import UsageError, shown, unknown
 from nextscale.models.build import Model
-from nextscale.pixels import crop_to, to_mode, to_tensor, upright
+from nextscale.pixels import crop_to, is_grey, recoloured, to_tensor, upright
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+LONGEST_NUMBER = 18  # digits of a label
 Label = int | str | None
 Pictures = Image.Image | Sequence[Image.Image]
 
@@ -96,6 +96,8 @@ class Networks:
             if label is None:
                 numbers.append(classes)
             elif isinstance(label, str) and label.lstrip("-").isdigit():
+                if len(label) > LONGEST_NUMBER:
+                    raise UsageError(f"label {shown(label)} is out of range")
                 numbers.append(int(label))
             elif isinstance(label, str):
                 lowered = [name.lower() for name in names]
@@ -138,11 +140,8 @@ class Networks:
         height, width = config.image_size
         if picture.size != (width, height):
             found.append(f"resized and cut to {width}x{height}")
-        colours = np.asarray(to_mode(picture, "RGB"))
-        grey = bool((np.ptp(colours, axis=2) == 0).all())
-        if config.image_channels == 1 and not grey:
-            found.append("converted to grey")
-        return found
+        colours = recoloured(is_grey(picture), config.image_channels)
+        return [*found, *[colours] * bool(colours)]
 
     def __repr__(self) -> str:
         model = self.config.model

@@ -109,6 +109,17 @@ def is_grey(picture: Image.Image) -> bool:
     return bool((np.ptp(colours, axis=2) == 0).all())
 
 
+def recoloured(grey: bool, channels: int) -> str:
+    """What becomes of a picture's colours in a network for 1 or 3 channels; empty if nothing.
+
+    Args:
+        grey: whether the picture has none.
+    """
+    if grey == (channels == 1):
+        return ""
+    return "grey, repeated for three channels" if grey else "converted to grey"
+
+
 def cover(picture: Image.Image, height: int, width: int) -> Image.Image:
     """Resizes, keeping proportions, to the smallest picture that covers height x width."""
     factor = max(height / picture.height, width / picture.width)

@@ -20,7 +20,7 @@ from nextscale.config.model import (
     TokenizerConfig,
     TransformerConfig,
 )
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, shown
 from nextscale.models.var import VAR
 from nextscale.pipeline import Pipeline
 from nextscale.scales import Scales, describe, length, parse_scales
@@ -38,6 +38,13 @@ TELLING = {  # keys whose shapes give the configuration
         "encoder.down.0.block.0.conv1.weight",
     ),
     "transformer": ("word_embed.weight", "class_emb.weight", "pos_1LC", "blocks.0.ffn.fc1.weight"),
+}
+
+AXES = {  # of tensors that are read before their shapes are compared, by patterns of their keys
+    r"quantize\.embedding\.weight|word_embed\.weight|class_emb\.weight": 2,
+    r"blocks\.\d+\.ffn\.fc1\.weight": 2,
+    r"pos_1LC": 3,
+    r"encoder\.conv_in\.weight|encoder\.down\.\d+\.block\.\d+\.conv1\.weight": 4,
 }
 
 # Published name (a pattern for the whole key) to ours; empty is a buffer that carries nothing.
@@ -142,8 +149,12 @@ def flatten_released(state: Mapping[str, Any], part: str) -> dict[str, Tensor]:
         if NESTED[part] not in trainer:
             raise UsageError(f"the trainer's file holds no {part} ({NESTED[part]})")
         state = trainer[NESTED[part]]
+    if not isinstance(state, Mapping):
+        raise UsageError(f"the {part} is {shown(state)}; a table of tensors is needed")
     tensors = {}
     for key, value in state.items():
+        if not isinstance(key, str):
+            raise UsageError(f"the {part} has a key {shown(key)}; names are needed")
         for prefix in PREFIXES * 2:
             key = key.removeprefix(prefix)
         if isinstance(value, Tensor):
@@ -151,6 +162,12 @@ def flatten_released(state: Mapping[str, Any], part: str) -> dict[str, Tensor]:
     absent = [key for key in TELLING[part] if key not in tensors]
     if absent:
         raise UsageError(f"this is no published {part}: it has no {', '.join(absent)}")
+    for key, value in tensors.items():
+        axes = next((count for pattern, count in AXES.items() if re.fullmatch(pattern, key)), None)
+        if value.numel() == 0 or (axes is not None and value.ndim != axes):
+            needed = f"{axes} axes are" if value.numel() and axes else "at least one number is"
+            shape = tuple(value.shape)
+            raise UsageError(f"{key} of the {part} has the shape {shape}; {needed} needed")
     return tensors
 
 
@@ -184,8 +201,20 @@ def fill(module: nn.Module, tensors: State, what: str) -> None:
     said = [f"{kind}: {shorten(names)}" for kind, names in complaints if names]
     if said:
         raise UsageError(f"the {what} does not fit its configuration; {'; '.join(said)}")
+    for name, like in wanted.items():
+        check_numbers(tensors[name], like.is_floating_point(), f"{what}: {name}")
     fitted = {name: tensors[name].reshape(wanted[name].shape) for name in wanted}
     module.load_state_dict(fitted, assign=True)
+
+
+def check_numbers(tensor: Tensor, floating: bool, where: str) -> None:
+    """Raises UsageError unless a tensor holds numbers of the right kind, finite ones."""
+    if tensor.is_floating_point() != floating or tensor.is_complex():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        needed = "floating" if floating else "whole"
+        raise UsageError(f"the {where} is of type {kind}; {needed} numbers are needed")
+    if floating and tensor.numel() and not all(map(torch.isfinite, tensor.aminmax())):
+        raise UsageError(f"the {where} holds NaN or infinity; the file is damaged")
 
 
 def drop_ones(shape: torch.Size) -> list[int]:
@@ -204,7 +233,11 @@ def read_scales(transformer: State | None) -> Scales:
     if transformer is None:
         return RELEASED_256
     if "lvl_1L" in transformer:
-        counts = torch.bincount(transformer["lvl_1L"].flatten().long()).tolist()
+        levels = transformer["lvl_1L"]
+        check_numbers(levels, False, "lvl_1L")
+        if levels.min() < 0 or levels.max() >= levels.numel():
+            raise UsageError(f"lvl_1L holds the level {shown(int(levels.max()))}; it is damaged")
+        counts = torch.bincount(levels.flatten().long()).tolist()
         sides = [math.isqrt(count) for count in counts]
         if [side * side for side in sides] != counts:
             raise UsageError(f"scales are not square (areas {counts}); give them as scales")

@@ -8,13 +8,16 @@ Shape legend, used in the whole package:
     K scales           (h, w) one scale           (H, W) the finest scale, or pixels of images
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, shown
 
 Scale = tuple[int, int]
 Scales = tuple[Scale, ...]
+
+MOST_SCALES = 256
+LARGEST_SIDE = 16384  # positions of a token map
 
 
 def parse_scales(value: Iterable[int | str | Sequence[int]] | str) -> Scales:
@@ -23,9 +26,11 @@ def parse_scales(value: Iterable[int | str | Sequence[int]] | str) -> Scales:
     Raises:
         UsageError: if an entry is no side or the scales do not increase.
     """
-    if not isinstance(value, str | Iterable):
-        raise UsageError(f"scales {value!r} are no list of sides")
+    if not isinstance(value, str | Iterable) or isinstance(value, Mapping | bytes):
+        raise UsageError(f"scales {shown(value)} are no list of sides")
     entries = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+    if len(entries) > MOST_SCALES:
+        raise UsageError(f"{len(entries)} scales are given; at most {MOST_SCALES} are taken")
     scales = tuple(_parse_scale(entry) for entry in entries)
     check_increasing(scales)
     return scales
@@ -39,8 +44,8 @@ def _parse_scale(entry: int | str | Sequence[int]) -> Scale:
         height, width = numbers * 2 if len(numbers) == 1 else numbers
         if any(str(a) != str(b) for a, b in zip(given, numbers, strict=True)):
             raise ValueError
-    except (TypeError, ValueError):
-        raise UsageError(f"scale {entry!r} is neither a side nor a pair (h, w)") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"scale {shown(entry)} is neither a side nor a pair (h, w)") from None
     return height, width
 
 
@@ -48,8 +53,10 @@ def check_increasing(scales: Scales) -> None:
     """Raises UsageError unless each scale has more tokens than the last and no side shrinks."""
     if not scales:
         raise UsageError("no scales given; at least one is needed, for instance 1 2 4")
-    if min(min(scale) for scale in scales) < 1:
-        raise UsageError(f"scales {describe(scales)} hold a side below 1")
+    sides = [side for scale in scales for side in scale]
+    if min(sides) < 1 or max(sides) > LARGEST_SIDE:
+        wrong = shown(min(sides) if min(sides) < 1 else max(sides))
+        raise UsageError(f"a side of scales is {wrong}; it must be from 1 to {LARGEST_SIDE}")
     for (h, w), (next_h, next_w) in pairwise(scales):
         if next_h < h or next_w < w or next_h * next_w == h * w:
             raise UsageError(

@@ -5,21 +5,24 @@ Knows nothing of networks but their state dicts.
 
 import hashlib
 import json
+import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nextscale.errors import UsageError
 from nextscale.files import PathLike
 
+DEEPEST = 64  # tables within tables of a pickle
 HASH_SHOWN = 16  # characters of a hash by which a network is told
 
 
@@ -48,6 +51,8 @@ def read_pickle(path: PathLike) -> dict[str, Any]:
         raise UsageError(f"there is no file {path}")
     with path.open("rb") as file:
         mapped = file.read(4) == b"PK\x03\x04"  # torch's zip format; the one before it cannot be
+    if mapped:
+        check_stored(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # of what is then refused anyway
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -61,7 +66,83 @@ def read_pickle(path: PathLike) -> dict[str, Any]:
         raise UsageError(f"{path} is truncated or no file of torch.save") from error
     if not isinstance(state, dict):
         raise UsageError(f"{path} holds a {type(state).__name__}; a state dict is needed")
+    check_sizes(state, path)
     return state
+
+
+def check_stored(path: Path) -> None:
+    """Raises UsageError at a zip archive that unpacks to more than the file holds."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UsageError(f"{path} is truncated or no file of torch.save") from error
+    if size > path.stat().st_size:
+        raise UsageError(f"{path} claims more than it holds: {size:,} bytes when unpacked")
+
+
+def check_sizes(values: Any, path: Path, depth: int = 0) -> None:
+    """Raises UsageError at a tensor that would take more memory than the file has for it."""
+    if depth > DEEPEST:
+        raise UsageError(f"{path} is nested too deeply")
+    if isinstance(values, Tensor):
+        plain = values.layout == torch.strided and not values.is_quantized
+        if not plain or values.device.type != "cpu":
+            kind = f"{values.layout} tensor on {values.device}"
+            raise UsageError(f"{path} holds a {kind}; plain tensors are needed")
+        if values.numel() * values.itemsize > values.untyped_storage().nbytes():
+            raise UsageError(
+                f"{path} holds a tensor {tuple(values.shape)} that claims more than is stored of it"
+            )
+    elif isinstance(values, Mapping | list | tuple):
+        for value in values.values() if isinstance(values, Mapping) else values:
+            check_sizes(value, path, depth + 1)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file in the umask's mode. Raises OSError at a full disk."""
+    path.touch()
+    mode = path.stat().st_mode  # safetensors replaces the file by one for the owner alone
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    path.chmod(mode)
+
+
+def write_pickle(values: Mapping[str, Any], path: Path) -> None:
+    """Writes what `read_pickle` reads. Raises OSError at a full disk, where torch names none."""
+    with path.open("wb") as file:
+        writer = RecordingWriter(file)
+        try:
+            torch.save(values, cast(IO[bytes], writer))
+        except RuntimeError as error:
+            raise writer.error or error from error
+
+
+class RecordingWriter:
+    """A file that keeps the error of a write, which torch.save replaces by its own.
+
+    Attributes:
+        error: of the write that failed.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def hash_weights(tensors: Mapping[str, Tensor]) -> str:

@@ -181,3 +181,43 @@ print(given_back, kept)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     given_back, kept = map(int, done.stdout.split())
     assert given_back < 100_000 < kept  # KiB, of 200 MiB
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="acts on glibc alone")
+def test_memory_of_threads_is_shared_and_returns() -> None:
+    program = """
+import ctypes, re, sys, threading
+from nextscale.acceleration import give_back_memory, keep_freed_memory, share_memory
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+library.memset.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+library.free.argtypes = [ctypes.c_void_p]
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
+def work(done, over):
+    places = [library.malloc(20 * 2**20) for _ in range(10)]
+    [library.memset(place, 1, 20 * 2**20) for place in places]
+    [library.free(place) for place in places]
+    done.set()
+    over.wait()
+if sys.argv[1] == "shared":
+    share_memory()
+keep_freed_memory()
+before, over = resident(), threading.Event()
+for _ in range(4):
+    done = threading.Event()
+    threading.Thread(target=work, args=(done, over)).start()
+    done.wait()
+kept = resident() - before
+give_back_memory()
+print(kept, resident() - before)
+over.set()
+"""
+    grown = {}
+    for mode in ("own", "shared"):
+        command = [sys.executable, "-c", program, mode]
+        done = subprocess.run(command, capture_output=True, check=True)
+        grown[mode] = list(map(int, done.stdout.split()))
+    assert grown["own"][1] > 150_000  # KiB, of 200 MiB in each of four threads
+    assert grown["shared"][0] < 250_000
+    assert grown["shared"][1] < 20_000

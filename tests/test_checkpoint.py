@@ -3,15 +3,17 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import nextscale
-from nextscale import checkpoint
+from nextscale import checkpoint, files
 from nextscale.config import presets
 from nextscale.config.model import (
     ModelConfig,
@@ -201,8 +203,9 @@ def test_a_failure_leaves_the_old_checkpoint_and_no_temporary(
         return rename(source, target)
 
     if stage == "write":
-        monkeypatch.setattr(checkpoint, "save_file", fail_to_write)
+        monkeypatch.setattr(checkpoint, "write_tensors", fail_to_write)
     else:
+        monkeypatch.setattr(files, "exchange", lambda one, other: False)
         monkeypatch.setattr(Path, "rename", fail_to_rename)
     with pytest.raises(OSError, match="full"):
         nextscale.save(make_pipe(seed=1), saved)
@@ -251,13 +254,30 @@ def test_broken_weights_are_refused(saved: Path, file: str, damage: str) -> None
     ("text", "message"),
     [
         ('{"tokenizer": {', "not valid JSON"),
-        ("\x00\xff", "not valid JSON"),
+        ("\x00\xff", "no text in UTF-8"),
         ("[1, 2]", "a table of keys is needed"),
         ('{"architectures": ["Other"]}', "unknown configuration key architectures"),
         ('{"tokenizer": {"colour": 1}}', "unknown configuration key colour in tokenizer"),
         ('{"tokenizer": 3}', "a table of keys is needed"),
-        ('{"tokenizer": {"width": "wide"}}', "cannot be read"),
-        ('{"labels": 5}', "wrong type"),
+        ('{"tokenizer": {"width": "wide"}}', "width is 'wide'; a whole number"),
+        ('{"labels": 5}', "labels is 5; a list"),
+        ('{"labels": ["a", 5]}', r"labels\.1 is 5; a text"),
+        ('{"labels": ["\\ud800"]}', r"labels is '\\ud800'; .*half a character"),
+        ('{"tokenizer": null}', "tokenizer is None; a table"),
+        ('{"sampling": null}', "sampling is None; a table"),
+        ('{"sampling": {"temperature": NaN}}', "temperature is nan; a finite number"),
+        ('{"sampling": {"cfg": 1e30}}', "cfg is 1e[+]30; it must be from 0"),
+        ('{"sampling": {"smooth": 1}}', "smooth is 1; true or false"),
+        ('{"model": {"depth": 1000000000}}', "depth is 1000000000; it must be from 1 to"),
+        ('{"model": {"depth": true}}', "depth is True; a whole number"),
+        ('{"model": {"width": 1e30}}', "width is 1e[+]30; a whole number"),
+        ('{"tokenizer": {"scales": [1, [2, 1e30]]}}', "scale .*1e[+]30.* is neither"),
+        ('{"tokenizer": {"scales": [1, 1000000000]}}', "scales is 1000000000; it must be from 1"),
+        ('{"tokenizer": {"multipliers": [1, "2"]}}', r"multipliers\.1 is '2'; a whole number"),
+        ('{"tokenizer": {"codes": 1e999}}', "codes is inf; a whole number"),
+        ('{"versions": {"torch": 2}}', r"versions\.torch is 2; a text"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"labels": ' + "[" * 900 + "]" * 900 + "}", r"labels\.0 is \[\[.*a text"),
     ],
 )
 def test_a_broken_configuration_is_refused(saved: Path, text: str, message: str) -> None:
@@ -265,6 +285,28 @@ def test_a_broken_configuration_is_refused(saved: Path, text: str, message: str)
     with pytest.raises(UsageError, match=message) as caught:
         nextscale.load(saved)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda weight: weight * torch.nan, "head.weight holds NaN"),
+        (lambda weight: weight / 0, "head.weight holds NaN or infinity"),
+        (lambda weight: weight.int(), "head.weight is of type int32; floating"),
+        (lambda weight: weight > 0, "head.weight is of type bool; floating"),
+        (lambda weight: weight.to(torch.complex64), "head.weight is of type complex64; floating"),
+        (lambda weight: weight[:0], r"head.weight \(0, "),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(
+    saved: Path, damage: Callable[[Tensor], Tensor], told: str
+) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    tensors["head.weight"] = damage(tensors["head.weight"]).contiguous()
+    save_file(tensors, saved / "model.safetensors")
+    with pytest.raises(UsageError, match=told) as caught:
+        nextscale.load(saved)
+    assert str(saved) in str(caught.value)
 
 
 def test_weights_that_do_not_fit_the_configuration_are_refused(saved: Path) -> None:

@@ -61,8 +61,8 @@ def test_sides_of_a_pair_are_height_then_width():
         ("1x2x3", "neither a side nor a pair"),
         ("x2", "neither a side nor a pair"),
         ([1.5], "neither a side nor a pair"),
-        ("0 1", "below 1"),
-        ([[2, -1]], "below 1"),
+        ("0 1", "0; it must be from 1"),
+        ([[2, -1]], "-1; it must be from 1"),
         ("1 2 2 4", "2x2 follows 2x2"),
         ("4x1 2x8", "2x8 follows 4x1"),  # more tokens, but a side shrinks
     ],

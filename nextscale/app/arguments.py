@@ -12,6 +12,7 @@ import anyio.to_thread
 import gradio as gr
 from PIL import Image
 
+from nextscale.acceleration import give_back_memory
 from nextscale.app.calls import shown
 from nextscale.app.studio import MOST_IMAGES
 from nextscale.config.evaluation import LARGEST_SEED
@@ -56,6 +57,17 @@ class Page(gr.Blocks):
         except UsageError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return await super().preprocess_data(block_fn, given, state, explicit_call)
+
+    async def process_api(self, *given: Any, **named: Any) -> dict[str, Any]:
+        """A step of a job; after the last one memory returns, unless another job waits."""
+        goes_on = False
+        try:
+            output = await super().process_api(*given, **named)
+            goes_on = bool(output["is_generating"])
+            return output
+        finally:
+            if not goes_on and not len(self._queue):
+                await anyio.to_thread.run_sync(give_back_memory, limiter=self.limiter)
 
 
 def checked_value(name: str, component: Any, value: Any) -> Any:

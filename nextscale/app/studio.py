@@ -89,7 +89,7 @@ class Studio:
         archive = self.pack(files, [*words, *options_of(sampling)])
         told = f"{count} drawn, seeds from {seed}"
         if left_out:
-            told += f"; not drawn for want of images: {', '.join(left_out)}"
+            told += f"; more classes than images, so not drawn: {', '.join(left_out)}"
         yield Progress(pictures, told, archive)
 
     def edit(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nextscale.benchmark.timing import Parts, exponent, in_turn, machine, stopwatch
+from nextscale.complexity import check_room
 from nextscale.config.benchmark import GrowthConfig
 from nextscale.config.model import TransformerConfig
 from nextscale.models.transformer import Piece, Transformer
@@ -89,6 +90,7 @@ def measure(
     """
     torch.manual_seed(0)
     shape = TransformerConfig(depth=config.depth, width=config.width)
+    check_room(lambda: Transformer(shape), "this trunk", copies=1)
     trunk = Transformer(shape).to(device).eval()
     trunk.initialize()
     each = [(method, side) for side in config.measured_sides for method in METHODS]

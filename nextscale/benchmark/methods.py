@@ -12,7 +12,7 @@ from torch import nn
 
 from nextscale.acceleration import keep_freed_memory
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
-from nextscale.complexity import parameters
+from nextscale.complexity import check_room, parameters
 from nextscale.config.benchmark import MethodsConfig
 from nextscale.config.model import RELEASED_256, TokenizerConfig, TransformerConfig
 from nextscale.models.build import build_model
@@ -32,6 +32,7 @@ def drawing(
     order = "scales" if method == "next-scale" else "raster"
     shape = TransformerConfig(depth=config.depth, width=config.width, order=order)
     small = TokenizerConfig(scales=SCALES[method], width=32)  # only its quantizer is used
+    check_room(lambda: build_model(shape, small), "this trunk", copies=1)
     with device:
         tokenizer = Tokenizer(small).eval()
         model = build_model(shape, small).eval()

@@ -16,7 +16,7 @@ from nextscale.acceleration import (
 )
 from nextscale.benchmark.memory import peak_alone
 from nextscale.benchmark.timing import Parts, in_turn, machine, stopwatch
-from nextscale.complexity import decoder_flops, drawing_flops, parameters
+from nextscale.complexity import check_room, decoder_flops, drawing_flops, parameters
 from nextscale.config.benchmark import MODES, SampleConfig
 from nextscale.errors import UsageError
 from nextscale.models.build import build_model
@@ -47,6 +47,7 @@ def random_pipeline(name: str, device: torch.device, dtype: torch.dtype) -> Pipe
     whole = checkpoint.config_of(name)
     if whole.model is None:
         raise UsageError(f"{name} is a tokenizer alone; drawing needs a transformer too")
+    check_room(lambda: build_model(whole.model, whole.tokenizer), name, copies=1)
     torch.manual_seed(0)
     with device:
         tokenizer, model = Tokenizer(whole.tokenizer), build_model(whole.model, whole.tokenizer)

@@ -29,13 +29,14 @@ def run(options: Namespace) -> int:
 
     import torch
 
-    from nextscale.checkpoint import FILES, check_replaceable, read_config, save
+    from nextscale.checkpoint import FILES, read_config, save
+    from nextscale.files import check_replaceable
     from nextscale.released import describe_released, from_released
     from nextscale.scales import parse_scales
     from nextscale.weights import read_pickle
 
     out = Path(options.out)
-    check_replaceable(out, FILES)
+    check_replaceable(out.resolve(), FILES)
     scales = None if options.scales is None else parse_scales(options.scales)
     told: dict[str, Any] = {"z_norm": True} if options.z_norm else {}
     if options.phi_ratio is not None:

@@ -13,7 +13,7 @@ from nextscale.cli.inference import (
     add_running_arguments,
     add_sampling_arguments,
     add_seed_argument,
-    check_at_least,
+    check_between,
     check_seeds,
     given_sampling,
     label_numbers,
@@ -22,7 +22,9 @@ from nextscale.cli.inference import (
     take_seed,
 )
 from nextscale.cli.options import Parser, tell
-from nextscale.cli.reconstruct import find_images, unique_names
+from nextscale.cli.reconstruct import find_images, tell_changes, unique_names
+from nextscale.config.evaluation import MOST_IMAGES
+from nextscale.config.model import LARGEST_SIDE
 from nextscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def add_redraw_arguments(parser: Parser) -> None:
 
 def keeping(options: Namespace) -> dict[str, Any]:
     """The options of `add_keeping_arguments`."""
-    check_at_least(0, feather=options.feather)
+    check_between(0, LARGEST_SIDE, feather=options.feather)
     return {name: options[name] for name in ("rule", "recode", "feather")}
 
 
@@ -106,9 +108,10 @@ class Given:
 
 def read_given(options: Namespace) -> Given:
     """The pictures that are edited. Raises UsageError if a file is none, or an option wrong."""
-    from nextscale.editing.candidates import CANDIDATE_STEP
+    from nextscale.editing.candidates import CANDIDATE_STEP, MOST
 
-    check_at_least(1, batch=options.batch, candidates=options.candidates)
+    check_between(1, MOST_IMAGES, batch=options.batch)
+    check_between(1, MOST, candidates=options.candidates)
     paths = find_images(options.images)
     take_seed(options)
     check_seeds(options.seed, len(paths) - 1 + (options.candidates - 1) * CANDIDATE_STEP)
@@ -184,7 +187,7 @@ def edit_pictures(
     pipe = load_model(options.model, options.device)
     labels = labels_for(pipe, options.label, len(given.pictures))
     rows = show(pipe)
-    tell_changes(pipe, given)
+    tell_changes(Counter(c for p in given.pictures for c in pipe.changes(p)), len(given.pictures))
     entries = []
     with progress("editing", len(rows) * options.candidates) as advance:
         for begin in range(0, len(rows), options.batch):
@@ -227,13 +230,6 @@ def labels_for(pipe: "Pipeline", given: Sequence[str | int], count: int) -> list
         raise UsageError(f"{len(numbers)} labels are given for {count} images")
     found = [None if number == classes else number for number in numbers]
     return found if len(found) == count else found * count
-
-
-def tell_changes(pipe: "Pipeline", given: Given) -> None:
-    """Tells how many pictures are resized, cropped or converted for the model."""
-    found = Counter(change for picture in given.pictures for change in pipe.changes(picture))
-    for change, count in found.items():
-        tell(f"{count} of {len(given.pictures)} images are {change}")
 
 
 def fitted(pipe: "Pipeline", picture: "Image.Image") -> "Image.Image":

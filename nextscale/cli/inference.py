@@ -11,8 +11,8 @@ from jsonargparse import ActionYesNo, Namespace
 
 from nextscale.cli.options import Parser, add_config, tell
 from nextscale.config.model import SamplingConfig
-from nextscale.errors import UsageError
-from nextscale.files import replacing_file, to_json
+from nextscale.errors import UsageError, shown
+from nextscale.files import FULL, disk_full, replacing_file, to_json
 from nextscale.seeds import LARGEST_SEED, fresh_seed
 
 SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth", "mean_scales")
@@ -117,12 +117,12 @@ def label_numbers(pipe: "Pipeline", given: Sequence[str | int]) -> list[int]:
     return numbers
 
 
-def check_at_least(least: int, **values: int | None) -> None:
-    """Raises UsageError naming the first option that is given and too small."""
+def check_between(least: int, most: int, **values: int | None) -> None:
+    """Raises UsageError naming the first option that is given and too small or too large."""
     for name, value in values.items():
-        if value is not None and value < least:
+        if value is not None and not least <= value <= most:
             option = "--" + name.replace("_", "-")
-            raise UsageError(f"{option} is {value}; it must be at least {least}")
+            raise UsageError(f"{option} is {shown(value)}; it must be from {least} to {most}")
 
 
 def add_seed_argument(parser: Parser, what: str) -> None:
@@ -141,7 +141,7 @@ def take_seed(options: Namespace) -> None:
 
 def check_seeds(seed: int, more: int = 0) -> None:
     """Raises UsageError unless `--seed` and the `more` seeds that follow it are seeds."""
-    check_at_least(0, seed=seed)
+    check_between(0, LARGEST_SEED, seed=seed)
     if seed + more > LARGEST_SEED:
         raise UsageError(f"--seed is {seed}; it can be {LARGEST_SEED - more} at most here")
 
@@ -251,7 +251,8 @@ class Output:
             with replacing_file(place) as file:
                 write(file)
         except OSError as error:
-            raise UsageError(f"{place} cannot be written ({error.strerror or error})") from error
+            said = disk_full(error) if error.errno in FULL else f"{error.strerror or error}"
+            raise UsageError(f"{place} cannot be written: {said}") from error
 
     def picture(self, name: str, picture: "Image.Image") -> None:
         """Writes a PNG."""

@@ -10,7 +10,9 @@ from collections.abc import Collection, Sequence
 
 from nextscale.cli.options import Stop, parser_for
 from nextscale.errors import UsageError, did_you_mean, escaped, to_install, unknown
+from nextscale.files import FULL, disk_full
 
+LONGEST_LINE = 1200  # characters of an error; a message that lists all options has a thousand
 # Command: (file in this folder, what it does). Two words where a command has parts.
 COMMANDS = {
     "sample": ("sample", "draw images with a model"),
@@ -76,8 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if line is None:
             raise
         where = f"rank {rank()}: " if rank() > 0 else ""
-        print(f"nextscale: error: {where}{escaped(line)}", file=sys.stderr)
+        print(f"nextscale: error: {where}{clipped(escaped(line))}", file=sys.stderr)
         return 2
+
+
+def clipped(line: str) -> str:
+    """A line without its middle, if someone gave a value that fills screens."""
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
 
 
 def line_of(error: Exception, words: list[str]) -> str | None:
@@ -91,7 +99,8 @@ def line_of(error: Exception, words: list[str]) -> str | None:
         return None if package == "nextscale" else missing
     if isinstance(error, OSError) and error.errno is not None:
         # a full disk, a directory that may not be written to
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        said = disk_full(error) if error.errno in FULL else error.strerror
+        return f"{error.filename}: {said}" if error.filename else said
     return None
 
 

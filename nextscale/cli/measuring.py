@@ -14,6 +14,7 @@ from nextscale.cli.inference import (
 )
 from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.errors import UsageError
+from nextscale.files import check_no_link, to_json, write_text
 from nextscale.tables import table
 
 T = TypeVar("T")
@@ -56,13 +57,12 @@ def check_report(file: str) -> None:
     if file and Path(file).is_dir():
         raise UsageError(f"{file} is a directory; give the name of a file")
     if file:
+        check_no_link(Path(file))
         check_writable(Path(file).parent, "file")
 
 
 def write_report(report: Mapping[str, Any], file: str | Path) -> None:
     """Writes a report as JSON, whole or not at all."""
-    from nextscale.files import to_json, write_text
-
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     write_text(file, to_json(report))
 

@@ -8,7 +8,6 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -22,7 +21,8 @@ from jsonargparse import (
 
 from nextscale.cli.complaints import explain
 from nextscale.config.model import build
-from nextscale.errors import UsageError, escaped, unknown
+from nextscale.documents import parse_document, read_document
+from nextscale.errors import UsageError, escaped, shown, unknown
 from nextscale.scales import Scales
 
 T = TypeVar("T")
@@ -57,16 +57,23 @@ class Parser(ArgumentParser):
 
     def parse(self, words: Sequence[str]) -> Namespace:
         """Parses words. Raises UsageError at a bad one and Stop behind `--help`."""
-        self.take_preset(words)
+        words, tables = with_contents(words)
+        for table in tables:
+            check_sections(table, [action.dest for action in self._actions])
+        self.take_preset(words, tables)
         self.usage = f"{self.prog} {self.synopsis()}"
         try:
-            return self.parse_args(list(words))
+            options = self.parse_args(words)
         except ArgumentError as error:
             message = explain(str(error), self.option_names())
             end = "" if message.endswith("?") else ";"
             raise UsageError(f"{message}{end} `{self.prog} --help` shows the options") from None
+        except OverflowError as error:
+            raise UsageError(f"a number is too large ({error}); give a smaller one") from None
         except SystemExit as stop:
             raise Stop(int(stop.code or 0)) from None
+        check_texts(options)
+        return options
 
     def synopsis(self) -> str:
         """What follows the command's name; the options are listed below it."""
@@ -81,12 +88,16 @@ class Parser(ArgumentParser):
         names = [name for action in self._actions for name in action.option_strings]
         return [name for name in names if name.startswith("--")]
 
-    def take_preset(self, words: Sequence[str]) -> None:
+    def take_preset(self, words: Sequence[str], tables: Sequence[Mapping[str, Any]]) -> None:
         """Makes the fields of a preset the defaults, which files and options override.
 
         A preset on the line goes before one in a file.
+
+        Args:
+            words: of the line.
+            tables: that files hold.
         """
-        given = [read_options(file).get("preset") for file in values_of("--config", words)]
+        given = [table.get("preset") for table in tables]
         for name in [*map(str, filter(None, given)), *values_of("--preset", words)]:
             if name not in self.presets:
                 raise unknown("preset", name, self.presets)
@@ -103,25 +114,55 @@ def values_of(option: str, words: Sequence[str]) -> list[str]:
     return found
 
 
-def read_options(file: str) -> dict[str, Any]:
-    """The options in a YAML file; a file that is not there is told of by the parser.
+def with_contents(words: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The words with what `--config` files hold in place of their names, and that as tables.
+
+    So each file is read once, and may be a pipe.
 
     Raises:
-        UsageError: if it holds something else.
+        UsageError: if one cannot be read or holds something else.
     """
-    import yaml
+    replaced, tables = [], []
+    given = iter(words)
+    for word in given:
+        name, equals, file = word.partition("=")
+        if name == "--config" and (file := file if equals else next(given, "")):
+            text = read_document(file)
+            tables.append(parse_document(text, file))
+            replaced.append(f"{name}={text}")
+        else:
+            replaced.append(word)
+    return replaced, tables
 
-    try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
-        raise UsageError(f"{file} is no YAML file ({reason})") from error
-    if not isinstance(values, dict):
-        held = "nothing" if values is None else repr(values)
-        raise UsageError(f"{file} holds {held}; a table of options is needed, as in recipes/")
-    return values
+
+def check_sections(table: Mapping[str, Any], names: Sequence[str], above: str = "") -> None:
+    """Raises UsageError at a value of a file where a table of options belongs.
+
+    Args:
+        names: of all options, with dots.
+        above: name of the table, which ends in a dot.
+    """
+    if "config" in table and not above:
+        raise UsageError("config stands in a file of options; give --config twice on the line")
+    for key, value in table.items():
+        section = f"{above}{key}."
+        if any(name.startswith(section) for name in names):
+            if not isinstance(value, Mapping):
+                held = "null" if value is None else shown(value)
+                raise UsageError(f"{section[:-1]} is {held}; a table of options is needed")
+            check_sections(value, names, section)
+
+
+def check_texts(values: Any, name: str = "") -> None:
+    """Raises UsageError at an option that holds a NUL, which no path and no name does."""
+    if isinstance(values, Namespace):
+        for key, value in vars(values).items():
+            check_texts(value, f"{name}.{key}" if name else key)
+    elif isinstance(values, list):
+        for value in values:
+            check_texts(value, name)
+    elif isinstance(values, str) and "\0" in values:
+        raise UsageError(f"--{name.replace('_', '-')} is {shown(values)}; it holds a NUL")
 
 
 def parser_for(name: str, what: str) -> Parser:

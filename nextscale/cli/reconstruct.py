@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ from nextscale.cli.inference import (
     Output,
     add_model_arguments,
     add_running_arguments,
-    check_at_least,
+    check_between,
     load_model,
     progress,
 )
 from nextscale.cli.options import Parser, tell
+from nextscale.config.evaluation import MOST_IMAGES
 from nextscale.errors import UsageError, escaped
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Reconstructs pictures and writes them."""
-    check_at_least(1, batch=options.batch)
+    check_between(1, MOST_IMAGES, batch=options.batch)
     output = Output(options.out)
     paths = find_images(options.images)
     pipe = load_model(options.model, options.device)
@@ -103,9 +104,22 @@ def find_images(given: Iterable[str]) -> list[Path]:
 def read_images(paths: Sequence[Path], channels: int, size: tuple[int, int]) -> list["Image.Image"]:
     """Pictures resized and cropped to (height, width). Raises UsageError at an unreadable file."""
     from nextscale.data.picture import read_picture
-    from nextscale.pixels import crop_to
+    from nextscale.pixels import crop_to, is_grey, recoloured, to_mode
 
-    return [crop_to(read_picture(path, channels), *size) for path in paths]
+    pictures, changes = [], Counter()
+    for path in paths:
+        picture = read_picture(path, 3)
+        changes[recoloured(is_grey(picture), channels)] += 1
+        pictures.append(crop_to(to_mode(picture, "L" if channels == 1 else "RGB"), *size))
+    tell_changes(changes, len(pictures))
+    return pictures
+
+
+def tell_changes(changes: Mapping[str, int], count: int) -> None:
+    """Tells how many of the pictures are changed for the model, and how."""
+    for change, number in changes.items():
+        if change:
+            tell(f"{number} of {count} images are {change}")
 
 
 def unique_names(paths: Iterable[Path]) -> list[str]:

@@ -17,7 +17,7 @@ from nextscale.cli.inference import (
     add_running_arguments,
     add_sampling_arguments,
     add_seed_argument,
-    check_at_least,
+    check_between,
     check_seeds,
     given_sampling,
     judge_of,
@@ -28,6 +28,7 @@ from nextscale.cli.inference import (
     take_seed,
 )
 from nextscale.cli.options import Parser, tell
+from nextscale.config.evaluation import MOST_IMAGES
 from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 
@@ -67,7 +68,8 @@ def run(options: Namespace) -> int:
     from nextscale.rejection import candidates, choose, own_class
     from nextscale.tokenizer.tiles import check_tile
 
-    check_at_least(1, count=options.count, batch=options.batch, grid_columns=options.grid_columns)
+    check_between(1, MOST_IMAGES, count=options.count, batch=options.batch)
+    check_between(1, GRID_SHOWN, grid_columns=options.grid_columns)
     take_seed(options)
     check_tile(options.tile)
     given, output = given_sampling(options), Output(options.out)

@@ -29,7 +29,10 @@ def run(options: Namespace) -> int:
         raise UsageError(
             f"{options.fit} holds no fit; `nextscale scaling-laws fit` writes fit.json"
         )
-    found = predict(report, config)
+    try:
+        found = predict(report, config)
+    except UsageError as error:
+        raise UsageError(f"{options.fit}: {error}") from error
     if options.json:
         write_report(found, options.json)
     print(f"N = {config.params:.3g} weights in the blocks, {found['images']:,.0f} images")

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
-from nextscale.config.model import TransformerConfig
-from nextscale.errors import UsageError, check_range, did_you_mean
+from nextscale.config.model import LARGEST_WIDTH, TransformerConfig
+from nextscale.errors import UsageError, check_range, did_you_mean, shown
+from nextscale.scales import LARGEST_SIDE
 
+MOST_REPEATS = 10**6
+MOST_AT_ONCE = 2**16  # images
+FASTEST = 1e12  # GFLOP/s
 MODES = ("exact", "compiled", "int8")
 STAGES = ("tokenizer", "transformer")
 TASKS = ("sample", *STAGES)
@@ -32,12 +36,16 @@ class GrowthConfig:
     json: str = ""
 
     def __post_init__(self) -> None:
-        check_range(self, "repeats", 1)
+        check_range(self, "repeats", 1, MOST_REPEATS)
         TransformerConfig(depth=self.depth, width=self.width)
-        check_range(self, "width", 1)  # which a transformer would take for 64 * depth
+        check_range(
+            self, "width", 1, LARGEST_WIDTH
+        )  # which a transformer would take for 64 * depth
         for side in (*self.sides, *self.measured_sides):
-            if side < 1 or side & (side - 1):
-                raise UsageError(f"side {side} is no power of two; scales double up to it")
+            if not 1 <= side <= LARGEST_SIDE or side & (side - 1):
+                raise UsageError(
+                    f"side {shown(side)} is no power of two up to {LARGEST_SIDE}; scales double"
+                )
         for name, sides in (("sides", self.sides), ("measured_sides", self.measured_sides)):
             if len(set(sides)) < 2:
                 raise UsageError(f"{name} holds one size; an exponent needs two or more")
@@ -67,7 +75,7 @@ class SampleConfig:
     json: str = ""
 
     def __post_init__(self) -> None:
-        check_range(self, "repeats", 1)
+        check_range(self, "repeats", 1, MOST_REPEATS)
         check_batch(self.batch)
         if self.modes:
             check_choices("modes", self.modes, MODES)
@@ -101,7 +109,7 @@ class TrainConfig:
     json: str = ""
 
     def __post_init__(self) -> None:
-        check_range(self, "repeats", 1)
+        check_range(self, "repeats", 1, MOST_REPEATS)
         check_range(self, "activation_checkpointing", 0, 1)
         check_batch(self.batch)
         check_choices("stages", self.stages, STAGES)
@@ -132,7 +140,8 @@ class MethodsConfig:
     json: str = ""
 
     def __post_init__(self) -> None:
-        check_range(self, "batch diffusion_steps timed_steps repeats", 1)
+        check_range(self, "batch", 1, MOST_AT_ONCE)
+        check_range(self, "diffusion_steps timed_steps repeats", 1, MOST_REPEATS)
         if self.width % 64:
             raise UsageError(f"width is {self.width}; it must be a multiple of 64")
         shape = TransformerConfig(depth=self.depth, width=self.width)
@@ -165,7 +174,7 @@ class EstimateConfig:
     json: str = ""
 
     def __post_init__(self) -> None:
-        check_range(self, "rate", 0)
+        check_range(self, "rate", 0, FASTEST)
         check_range(self, "activation_checkpointing", 0, 1)
         check_batch(self.batch)
         check_choices("tasks", self.tasks, TASKS)
@@ -174,8 +183,8 @@ class EstimateConfig:
 
 def check_batch(batch: tuple[int, ...]) -> None:
     """Raises UsageError unless there are sizes of batches."""
-    if not batch or min(batch) < 1:
-        raise UsageError(f"batch is {batch}; give sizes of at least 1")
+    if not batch or min(batch) < 1 or max(batch) > MOST_AT_ONCE:
+        raise UsageError(f"batch is {shown(batch)}; give sizes from 1 to {MOST_AT_ONCE}")
 
 
 def check_choices(name: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:

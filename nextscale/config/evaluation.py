@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from nextscale.config.model import LARGEST_SIDE
 from nextscale.errors import check_range, unknown
 from nextscale.seeds import LARGEST_SEED
 
+MOST_IMAGES = 10**7  # that one command makes
 METRICS = ("fid", "is", "precision", "recall", "kid")
 
 
@@ -62,10 +64,10 @@ class EvaluationConfig:
     json: str = ""
 
     def __post_init__(self) -> None:
-        check_range(self, "size", 0)
+        check_range(self, "size", 0, LARGEST_SIDE)
         check_range(self, "seed", 0, LARGEST_SEED)
-        check_range(self, "count batch", 1)
-        check_range(self, "kid_subset", 2)
+        check_range(self, "count batch", 1, MOST_IMAGES)
+        check_range(self, "kid_subset", 2, MOST_IMAGES)
         check_range(self, "keep", 1e-6, 1)
         for metric in self.metrics:
             if metric not in METRICS:

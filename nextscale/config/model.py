@@ -5,13 +5,23 @@ Every default of the project's networks lives here. Released values are those of
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from nextscale.errors import UsageError, check_range
-from nextscale.scales import Scale, Scales, parse_scales
+from nextscale.config.validation import as_tuples, check_type
+from nextscale.errors import UsageError, check_range, shown
+from nextscale.scales import Scale, Scales, describe, parse_scales
 
 T = TypeVar("T")
 
+# What no network of this kind has, and no machine holds: files from others are refused by it.
+LARGEST_SIDE = 16384  # pixels of an image
+LARGEST_WIDTH = 2**16
+LARGEST_DEPTH = 1024
+LARGEST_COUNT = 2**24  # codes, classes
+MOST_LEVELS = 15  # of halved resolution: one pixel of the largest image
+LONGEST_KEY = 40
+
+LARGEST_STRENGTH = 1e6  # beyond, float32 logits overflow
 LEAST_TEMPERATURE = 1e-6  # below, float32 logits overflow; top_k 1 is greedy
 
 RELEASED_256 = (
@@ -84,15 +94,28 @@ class TokenizerConfig:
             raise UsageError(f"image_channels is {self.image_channels}; it can be 1 or 3")
         if self.phi not in ("partial", "shared", "each"):
             raise UsageError(f"phi is {self.phi!r}; it can be partial, shared or each")
-        check_range(self, "width blocks groups latent codes phi_count", 1)
+        check_range(self, "width groups latent", 1, LARGEST_WIDTH)
+        check_range(self, "blocks phi_count", 1, LARGEST_DEPTH)
+        check_range(self, "codes", 1, LARGEST_COUNT)
         check_range(self, "phi_ratio", 0, 1)
-        check_range(self, "commitment", 0)
+        check_range(self, "commitment", 0, 1e6)
         if not self.multipliers or min(self.multipliers) < 1:
             raise UsageError(
                 f"multipliers are {list(self.multipliers)}; give one or more, each >= 1"
             )
         if self.width % self.groups:
             raise UsageError(f"width {self.width} is not divisible by its {self.groups} groups")
+        if max(self.multipliers) * self.width > LARGEST_WIDTH:
+            raise UsageError(
+                f"multipliers are {shown(list(self.multipliers))}; times the width {self.width} "
+                f"they must be at most {LARGEST_WIDTH}"
+            )
+        levels = len(self.multipliers)
+        if levels > MOST_LEVELS or max(self.image_size) > LARGEST_SIDE:
+            raise UsageError(
+                f"scales up to {describe(self.scales[-1:])} and {levels} multipliers make images "
+                f"of more than {LARGEST_SIDE} pixels a side; give smaller scales or fewer levels"
+            )
 
     @property
     def downsampling(self) -> int:
@@ -147,9 +170,11 @@ class TransformerConfig:
     gate_init: float = 1e-3
 
     def __post_init__(self) -> None:
-        check_range(self, "classes width heads", 0)
-        check_range(self, "depth", 1)
-        check_range(self, "mlp_ratio gate_init", 1e-9)
+        check_range(self, "classes", 0, LARGEST_COUNT)
+        check_range(self, "width heads", 0, LARGEST_WIDTH)
+        check_range(self, "depth", 1, LARGEST_DEPTH)
+        check_range(self, "mlp_ratio", 1e-9, 64)
+        check_range(self, "gate_init", 1e-9, 1e3)
         check_range(self, "drop_path", -1, 0.99)
         if self.order not in ("scales", "raster", "spiral", "z-curve"):
             raise UsageError(
@@ -198,9 +223,20 @@ class ClassifierConfig:
         object.__setattr__(self, "labels", tuple(self.labels))
         if self.image_channels not in (1, 3):
             raise UsageError(f"image_channels is {self.image_channels}; it can be 1 or 3")
-        for name in ("classes", "width", "levels", "blocks", "groups"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_range(self, "classes", 1, LARGEST_COUNT)
+        check_range(self, "width groups", 1, LARGEST_WIDTH)
+        check_range(self, "blocks", 1, LARGEST_DEPTH)
+        check_range(self, "levels", 1, MOST_LEVELS)
+        if len(self.image_size) != 2 or not all(1 <= n <= LARGEST_SIDE for n in self.image_size):
+            raise UsageError(
+                f"image_size is {shown(self.image_size)}; it must be height and width, each from 1 "
+                f"to {LARGEST_SIDE}"
+            )
+        if self.width << (self.levels - 1) > LARGEST_WIDTH:
+            raise UsageError(
+                f"{self.levels} levels double the width {self.width} beyond {LARGEST_WIDTH}; give "
+                "fewer"
+            )
         if self.width % self.groups:
             raise UsageError(f"width {self.width} is not divisible by its {self.groups} groups")
 
@@ -232,9 +268,11 @@ class SamplingConfig:
             raise UsageError(
                 f"guidance is {self.guidance!r}; it can be linear, constant or off (in YAML: 'off')"
             )
-        check_range(self, "cfg top_k mean_scales", 0)
+        check_range(self, "cfg", 0, LARGEST_STRENGTH)
+        check_range(self, "top_k", 0, LARGEST_COUNT)
+        check_range(self, "mean_scales", 0, LARGEST_DEPTH)
         check_range(self, "top_p", 0, 1)
-        check_range(self, "temperature", LEAST_TEMPERATURE)
+        check_range(self, "temperature", LEAST_TEMPERATURE, LARGEST_STRENGTH)
 
 
 @dataclass(frozen=True)
@@ -267,34 +305,44 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
         """The inverse of `to_dict`. Raises UsageError at an unknown or missing key."""
-        values = dict(values)
-        parts = {
-            "tokenizer": TokenizerConfig,
-            "model": TransformerConfig,
-            "sampling": SamplingConfig,
-        }
-        for name, part in parts.items():
-            if values.get(name) is not None:
-                values[name] = build(part, values[name], name)
-        values["labels"] = tuple(values.get("labels") or ())
         return build(cls, values, "the checkpoint")
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Makes a dataclass from plain values; raises UsageError naming keys that it does not know."""
+    """Makes a dataclass, and those in it, from plain values of exactly the right types.
+
+    Raises:
+        UsageError: naming a key that it does not know, or the field, its value and what is allowed.
+    """
     assert is_dataclass(kind)
     if not isinstance(values, Mapping):
-        raise UsageError(f"configuration of {where} is {values!r}; a table of keys is needed")
+        raise UsageError(f"configuration of {where} is {shown(values)}; a table of keys is needed")
     known = {item.name for item in fields(kind)}
-    unknown = sorted(set(values) - known)
+    unknown = sorted(map(str, set(values) - known))
     if unknown:
         raise UsageError(
-            f"unknown configuration key {', '.join(unknown)} in {where}; known: "
+            f"unknown configuration key {', '.join(map(bare, unknown[:4]))} in {where}; known: "
             f"{', '.join(sorted(known))}"
         )
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"configuration of {where} cannot be read: {error}") from error
+    hints = get_type_hints(kind)
+    fitting = {name: of_type(hints[name], value, name) for name, value in values.items()}
+    return kind(**fitting)
+
+
+def of_type(hint: Any, value: Any, name: str) -> Any:
+    """A field's value; tables become the dataclass that the field holds."""
+    inner: Any = next((one for one in (hint, *get_args(hint)) if is_dataclass(one)), None)
+    if inner is not None:
+        if isinstance(value, inner) or (value is None and type(None) in get_args(hint)):
+            return value
+        return build(inner, value, name)
+    if hint == Scales:
+        return parse_scales(value)
+    value = as_tuples(hint, value)
+    check_type(hint, value, name)
+    return value
+
+
+def bare(name: str) -> str:
+    """A key as a complaint shows it: without quotes, unless it is no plain word."""
+    return name if name.isidentifier() and len(name) <= LONGEST_KEY else shown(name)

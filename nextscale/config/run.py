@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from nextscale.config.model import (
+    LARGEST_SIDE,
+    LARGEST_STRENGTH,
+    LARGEST_WIDTH,
+    MOST_LEVELS,
     ClassifierConfig,
     SamplingConfig,
     TokenizerConfig,
     TransformerConfig,
 )
 from nextscale.errors import UsageError, check_range
+
+MOST_STEPS = 10**12
+MOST_WORKERS = 1024
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_range(self, "validation", 0.0001, 0.9999)
         check_range(self, "share", 1e-6, 1)
-        check_range(self, "workers size", 0)
+        check_range(self, "workers", 0, MOST_WORKERS)
+        check_range(self, "size", 0, LARGEST_SIDE)
 
 
 @dataclass(frozen=True)
@@ -117,20 +125,21 @@ class TrainingConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
+        check_range(self, "batch_size", -MOST_STEPS, MOST_STEPS)
         if self.batch_size < 1 or self.accumulation < 1 or self.batch_size % self.accumulation:
             raise UsageError(
                 f"batch_size {self.batch_size} cannot be divided into {self.accumulation} "
                 "micro-steps"
             )
         check_range(self, "epochs validate_every", 1e-6, 1e6)
-        check_range(self, "learning_rate", 1e-12)
+        check_range(self, "learning_rate", 1e-12, 1e3)
         check_range(self, "seed", 0, 2**63 - 1)
         check_range(self, "warmup_from final", 0, 1)
         check_range(self, "ema", 0, 0.999999)
-        check_range(self, "log_every keep", 1)
-        check_range(
-            self, "max_steps clip weight_decay weight_decay_end validation_images save_every", 0
-        )
+        check_range(self, "log_every keep", 1, MOST_STEPS)
+        check_range(self, "max_steps validation_images save_every", 0, MOST_STEPS)
+        check_range(self, "clip weight_decay weight_decay_end", 0, LARGEST_STRENGTH)
+        check_range(self, "warmup_epochs", -1e6, 1e6)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UsageError(f"betas are {self.betas}; give two, each from 0 to below 1")
 
@@ -186,9 +195,11 @@ class TokenizerLossConfig:
     revive_until: float = 0.7
 
     def __post_init__(self) -> None:
-        check_range(self, "l1 l2 perceptual adversarial adaptive_limit revive_every", 0)
+        check_range(self, "l1 l2 perceptual adversarial adaptive_limit", 0, LARGEST_STRENGTH)
+        check_range(self, "revive_every", 0, MOST_STEPS)
         check_range(self, "adversarial_start adversarial_warmup revive_until", 0, 1)
-        check_range(self, "discriminator_width discriminator_layers", 1)
+        check_range(self, "discriminator_width", 1, LARGEST_WIDTH)
+        check_range(self, "discriminator_layers", 1, MOST_LEVELS)
         if self.l1 + self.l2 == 0:
             raise UsageError("l1 and l2 are both 0; give one of them a weight")
 
@@ -250,7 +261,7 @@ class VarTraining(StageTraining):
         check_range(
             self, "label_drop label_smoothing disturb_tokens activation_checkpointing", 0, 1
         )
-        check_range(self, "cache_tokens", 0)
+        check_range(self, "cache_tokens", 0, MOST_WORKERS)
         if self.disturb_tokens and (self.cache_tokens or self.model.order != "scales"):
             raise UsageError(
                 "disturb_tokens encodes the finer scales anew; give --cache-tokens 0 and a "

@@ -6,8 +6,11 @@ Names are those of the command line, with dashes there. Nothing here imports tor
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
+from nextscale.config.benchmark import FASTEST
+from nextscale.config.model import LARGEST_DEPTH, LARGEST_WIDTH
 from nextscale.config.run import VarTraining
-from nextscale.errors import UsageError, check_range
+from nextscale.errors import UsageError, check_range, shown
+from nextscale.seeds import LARGEST_SEED
 
 GIVEN_BY_LADDER = ("model.depth", "model.width", "model.heads", "learning_rate", "out", "resume")
 
@@ -50,16 +53,21 @@ class LadderConfig:
     training: VarTraining = field(default_factory=VarTraining)
 
     def __post_init__(self) -> None:
-        check_range(self, "width_step head rate_width", 1)
+        check_range(self, "width_step head rate_width", 1, LARGEST_WIDTH)
         for depth in (*self.depths, *self.sweep_depths, self.share_depth):
-            if depth < 1 or depth * self.width_step % self.head:
+            if not 1 <= depth <= LARGEST_DEPTH:
+                raise UsageError(f"depth is {shown(depth)}; it must be from 1 to {LARGEST_DEPTH}")
+            if depth * self.width_step % self.head:
                 raise UsageError(
                     f"depth {depth} has width {depth * self.width_step}, which heads of "
                     f"{self.head} do not divide; give other depths, --width-step or --head"
                 )
-        check_range(self, "learning_rate sweep_epochs", 1e-12)
-        if any(factor <= 0 for factor in self.sweep_factors):
-            raise UsageError(f"sweep_factors are {self.sweep_factors}; they must be above 0")
+        check_range(self, "learning_rate sweep_epochs", 1e-12, 1e6)
+        check_range(self, "rate_exponent", -10, 10)
+        if not all(0 < factor <= 1e6 for factor in self.sweep_factors):
+            raise UsageError(
+                f"sweep_factors are {self.sweep_factors}; they must be above 0, and 1e6 at most"
+            )
         if not all(0 < share < 1 for share in self.shares):
             raise UsageError(f"shares are {self.shares}; each must be above 0 and below 1")
         if self.sweep_depths and self.sweep_epochs >= self.training.epochs:
@@ -121,9 +129,9 @@ class FitConfig:
     out: str = "scaling"
 
     def __post_init__(self) -> None:
-        check_range(self, "held_out seed", 0)
+        check_range(self, "held_out seed", 0, LARGEST_SEED)
         check_range(self, "confidence", 0.01, 0.9999)
-        check_range(self, "samples", 100)
+        check_range(self, "samples", 100, 10**6)
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,7 @@ class PredictConfig:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        check_range(self, "params", 1)
-        check_range(self, "rate", 0)
-        check_range(self, "reach", 1)
+        check_range(self, "params", 1, 1e30)
+        check_range(self, "rate", 0, FASTEST)
+        check_range(self, "reach", 1, 1e30)
         check_range(self, "confidence", 0.01, 0.9999)

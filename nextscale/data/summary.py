@@ -56,7 +56,7 @@ def summary(
     whole = training.source if isinstance(training, Share) else training
     if isinstance(whole, FashionMNIST):
         lines = [f"data: fashion-mnist, {images_of(whole.labels, whole.names)}"]
-        held = f"held out: {len(validation):,} test images"
+        held = f"held out: {counted(len(validation), 'test image')}"
         kinds = [grey_note(True, True, channels)]
     else:
         assert isinstance(whole, ImageFolder)
@@ -65,7 +65,7 @@ def summary(
         layout, seen = find_layout(Path(config.path)), look(listing)
         lines = [f"data: {listing.folder}, {images_of(listing.labels, listing.names)}"]
         split_off = f"split off by the seed ({config.validation:g} of all)"
-        held = f"held out: {len(validation):,} images"
+        held = f"held out: {counted(len(validation), 'image')}"
         held += f" in {layout.held_out}" if layout.held_out else f", {split_off}"
         kinds = [
             *left_out_lines(listing, held_out if layout.held_out else None),
@@ -76,22 +76,25 @@ def summary(
             grey_note(seen.grey > 0, seen.grey == seen.decoded, channels) if seen.decoded else "",
         ]
     if isinstance(training, Share):
-        lines.append(f"used of these: {len(training):,} images (data.share {config.share:g})")
+        lines.append(
+            f"used of these: {counted(len(training), 'image')} (data.share {config.share:g})"
+        )
     return [*lines, held, *filter(None, kinds)]
 
 
 def images_of(labels: NDArray[np.int64], names: Sequence[str]) -> str:
     """How many images there are, and the smallest and largest class."""
+    images = counted(len(labels), "image")
     if not names:
-        return f"{len(labels):,} images without classes"
+        return f"{images} without classes"
     if len(names) == 1:
-        return f"{len(labels):,} images in the class {names[0]}"
+        return f"{images} in the class {names[0]}"
     counts = np.bincount(labels, minlength=len(names))
     least, most = int(counts.argmin()), int(counts.argmax())
     each = f"{counts[least]:,} ({names[least]}) to {counts[most]:,} ({names[most]})"
     if counts[least] == counts[most]:
         each = f"{counts[least]:,} each"
-    return f"{len(labels):,} images in {len(names):,} classes, {each}"
+    return f"{images} in {len(names):,} classes, {each}"
 
 
 def left_out_lines(listing: Listing, held_out: Listing | None) -> list[str]:
@@ -152,7 +155,7 @@ def sizes_line(seen: Look, size: tuple[int, int], count: int) -> str:
     """The sizes found, how many files are smaller than the images, and how many are broken."""
     looked = len(seen.sizes) + seen.unreadable
     of = f" of {looked:,} looked at" if looked < count else ""
-    broken = f"{seen.unreadable:,} files{of} cannot be opened" if seen.unreadable else ""
+    broken = f"{counted(seen.unreadable, 'file')}{of} cannot be opened" if seen.unreadable else ""
     if not len(seen.sizes):
         return broken
     height, width = seen.sizes.T
@@ -163,7 +166,7 @@ def sizes_line(seen: Look, size: tuple[int, int], count: int) -> str:
         line += f" to {width[most]}x{height[most]}"
     smaller = int(((height < size[0]) | (width < size[1])).sum())
     if smaller:
-        line += f", {smaller:,}{of} are smaller than {size[1]}x{size[0]} and are enlarged"
+        line += f", {smaller:,}{of} smaller than {size[1]}x{size[0]} (enlarged)"
     return line + (f"; {broken}" if broken else "")
 
 
@@ -175,6 +178,11 @@ def grey_note(some_grey: bool, all_grey: bool, channels: int) -> str:
         which = "some images" if some_grey else "the images"
         return f"{which} are in colour, the network is for grey: colours are left out"
     return ""
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def some(names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from torch import Tensor
 from nextscale.data.images import Source
 from nextscale.data.order import Samples
 from nextscale.data.record import Record
-from nextscale.files import write_text
+from nextscale.files import check_no_link, disk_errors, reserve, write_text
 from nextscale.scales import length
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -141,12 +141,19 @@ def prepare(folder: Path, images: int, copies: int, tokenizer: Tokenizer) -> Non
         "labels": ((copies, images), np.int32),
         "done": ((copies, chunks), np.uint8),  # last, so that a cut-off layout is laid out again
     }
+    for place in (folder, *(folder / f"{name}.npy" for name in arrays)):
+        check_no_link(place)  # an array is written to where it lies
     if (folder / "done.npy").exists():
+        for name in arrays:
+            reserve(folder / f"{name}.npy")
         return
     folder.mkdir(parents=True, exist_ok=True)
     for name, (shape, dtype) in arrays.items():
         beside = folder / f"{name}.tmp.npy"
-        np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape).flush()
+        beside.unlink(missing_ok=True)
+        with disk_errors(beside):
+            np.lib.format.open_memmap(beside, mode="w+", dtype=dtype, shape=shape).flush()
+        reserve(beside)
         os.replace(beside, folder / f"{name}.npy")
 
 

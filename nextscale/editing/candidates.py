@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from nextscale.editing.tasks import Edited, redraw
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, shown
 from nextscale.likelihood import token_log_probabilities
 from nextscale.models.build import Model
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+MOST = 1000  # candidates of an image
 CANDIDATE_STEP = 1_000_000  # between the seeds of an image's candidates, beyond other images' seeds
 
 
@@ -83,8 +84,8 @@ def best_of(
     Raises:
         UsageError: if there is no candidate.
     """
-    if candidates < 1:
-        raise UsageError(f"candidates is {candidates}; it must be at least 1")
+    if not 1 <= candidates <= MOST:
+        raise UsageError(f"candidates is {shown(candidates)}; it must be from 1 to {MOST}")
     given = [[seed + i * CANDIDATE_STEP for seed in seeds] for i in range(candidates)]
     drawn = [draw(each) for each in given]
     scores = torch.stack([found.log_probabilities for found in drawn], 1)  # (B, n)

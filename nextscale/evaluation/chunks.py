@@ -13,7 +13,8 @@ import numpy as np
 from accelerate import PartialState
 from numpy.typing import NDArray
 
-from nextscale.errors import UsageError
+from nextscale.arrays import read_array
+from nextscale.errors import UsageError, shown
 from nextscale.files import read_json, replacing_file, to_json, write_text
 
 SETTINGS = "settings.json"
@@ -23,6 +24,11 @@ Arrays = dict[str, NDArray]
 def visible(path: Path) -> bool:
     """Whether a file is no rest of a process that was killed while it wrote."""
     return not path.name.startswith(".")
+
+
+def damaged(reason: str, place: Path) -> UsageError:
+    """The complaint about a chunk that is not what was written."""
+    return UsageError(f"{place} is damaged ({reason}); remove it to have it made again")
 
 
 class Chunks:
@@ -54,7 +60,8 @@ class Chunks:
             found = read_json(folder / SETTINGS)
             other = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
             if other:
-                told = "; ".join(f"{k} was {found.get(k)}, is {wanted.get(k)}" for k in other[:3])
+                pairs = [(k, shown(found.get(k)), shown(wanted.get(k))) for k in other[:3]]
+                told = "; ".join(f"{k} was {was}, is {now}" for k, was, now in pairs)
                 raise UsageError(f"{folder} holds another evaluation ({told}); give another --out")
             return
         if folder.exists() and (not folder.is_dir() or any(map(visible, folder.iterdir()))):
@@ -82,17 +89,22 @@ class Chunks:
 
     def read(self, name: str) -> NDArray:
         """One of the arrays, of all images."""
-        return np.concatenate([self.read_chunk(number, name) for number in range(len(self))])
+        parts = [self.read_chunk(number, name) for number in range(len(self))]
+        for number, part in enumerate(parts):
+            if (part.shape[1:], part.dtype) != (parts[0].shape[1:], parts[0].dtype):
+                raise damaged(f"{name} is {part.dtype} {part.shape}", self.place(number))
+        return np.concatenate(parts)
 
     def read_chunk(self, number: int, name: str) -> NDArray:
         """One of the arrays, of a chunk. Raises UsageError if the chunk is damaged."""
         try:
-            with np.load(self.place(number), allow_pickle=False) as arrays:
-                return arrays[name]
-        except Exception as error:  # a broken archive makes the reader raise almost anything
-            raise UsageError(
-                f"{self.place(number)} is damaged; remove it to have it made again"
-            ) from error
+            values = read_array(self.place(number), name)
+        except UsageError as error:
+            raise damaged(f"{error}", self.place(number)) from error
+        rows = min(self.size, self.count - number * self.size)
+        if values.ndim == 0 or len(values) != rows:
+            raise damaged(f"{name} is {values.shape}, not of {rows} images", self.place(number))
+        return values
 
     def __len__(self) -> int:
         """Number of chunks."""

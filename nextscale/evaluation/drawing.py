@@ -20,7 +20,7 @@ from nextscale.evaluation.chunks import Arrays, Chunks
 from nextscale.evaluation.extractors import Extractor
 from nextscale.evaluation.features import see
 from nextscale.evaluation.images import Pixels
-from nextscale.files import replacing_file
+from nextscale.files import check_no_link, disk_errors, replacing_file, reserve
 from nextscale.pipeline import Judge, Pipeline
 from nextscale.pixels import to_pixels, to_tensor
 
@@ -112,8 +112,13 @@ def write_npz(chunks: Chunks, chosen: NDArray[np.int64], path: Path) -> None:
     beside = path.with_name(f".{path.name}.npy")
     first = chunks.read_chunk(0, "pixels")
     shape = (len(chosen), *first.shape[1:3], 3)
+    check_no_link(path)
+    beside.unlink(missing_ok=True)
     try:
-        array = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape)
+        with disk_errors(path):
+            np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=shape).flush()
+        reserve(beside)
+        array = np.lib.format.open_memmap(beside, mode="r+")
         for number in range(len(chunks)):
             begin = number * chunks.size
             pixels = first if number == 0 else chunks.read_chunk(number, "pixels")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from nextscale.arrays import read_npz
 from nextscale.complexity import processor
 from nextscale.config.evaluation import EvaluationConfig
 from nextscale.data.layout import TEST, TRAIN, VALIDATION, entries_of, split_of
@@ -28,7 +29,7 @@ from nextscale.evaluation.features import (
     read_statistics,
     write_statistics,
 )
-from nextscale.evaluation.images import FolderImages, ImageSet, is_array, open_raw, read_npz
+from nextscale.evaluation.images import FolderImages, ImageSet, is_array, open_raw
 from nextscale.evaluation.metrics import (
     SERVED_BY_STATISTICS,
     Features,
@@ -128,10 +129,21 @@ class Evaluation:
             size = (self.config.size, self.config.size)
         raw = open_raw(name, self.config.root)
         if isinstance(raw, FolderImages) and raw.empty:
-            self.notes.append(f"no images in {', '.join(raw.empty)}")
+            self.note(f"no images in {', '.join(raw.empty)}")
         if isinstance(raw, FolderImages) and limit:
             raw.thin_to(limit)
         return ImageSet(raw, name, channels or self.extractor.channels, size, limit)
+
+    def note(self, line: str) -> None:
+        """Puts a line into the report, once."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def note_colours(self, what: str, grey: bool) -> None:
+        """Notes if what is judged is grey and the reference is not, or the other way round."""
+        if isinstance(self.reference, ImageSet) and self.reference.grey() != grey:
+            kinds = ("grey", "in colour") if grey else ("in colour", "grey")
+            self.note(f"{what} are {kinds[0]}, the reference images {kinds[1]}")
 
     def features(self, images: ImageSet, what: str) -> Features:
         """Features of finished images, cached."""

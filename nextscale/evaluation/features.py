@@ -11,10 +11,11 @@ import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
 
+from nextscale.arrays import numbers, read_npz
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Arrays, Chunks
 from nextscale.evaluation.extractors import Extractor
-from nextscale.evaluation.images import ImageSet, Pixels, digest, read_npz
+from nextscale.evaluation.images import ImageSet, Pixels, digest
 from nextscale.evaluation.metrics import Features, Statistics
 from nextscale.files import cache_folder, replacing_file
 from nextscale.scales import Scale, describe
@@ -103,12 +104,21 @@ def read_statistics(path: Path) -> Features | Statistics | None:
         UsageError: if the file is damaged.
     """
     arrays = read_npz(path)
-    extractor = str(arrays["extractor"]()) if "extractor" in arrays else ""
+    extractor = ""
+    if "extractor" in arrays:
+        name = arrays["extractor"]()
+        if name.dtype.kind != "U" or name.ndim:
+            raise UsageError(f"{path}: extractor is {name.dtype} {name.shape}; a text is needed")
+        extractor = str(name)
     if {"extractor", "values", "logits"} <= arrays.keys():
-        return Features(extractor, arrays["values"](), arrays["logits"]())
+        values, logits = (numbers(arrays[n], 2, f"{path}: {n}") for n in ("values", "logits"))
+        if len(values) != len(logits):
+            raise UsageError(f"{path} holds {len(values)} values and {len(logits)} logits")
+        return Features(extractor, values, logits)
     if {"mu", "sigma"} <= arrays.keys():
-        mean, covariance = (arrays[name]().astype(np.float64) for name in ("mu", "sigma"))
-        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+        mean = numbers(arrays["mu"], 1, f"{path}: mu").astype(np.float64)
+        covariance = numbers(arrays["sigma"], 2, f"{path}: sigma").astype(np.float64)
+        if covariance.shape != (len(mean), len(mean)):
             raise UsageError(
                 f"{path} holds mu {mean.shape} and sigma {covariance.shape}; "
                 "(F,) and (F, F) are needed"

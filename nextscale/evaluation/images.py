@@ -4,8 +4,6 @@ Their order is that of a hash of their pixels, so that names and order of files 
 """
 
 import hashlib
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,18 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nextscale.arrays import read_npz
 from nextscale.data import fashion_mnist
 from nextscale.data.augment import Augmentation
 from nextscale.data.listing import find_files
 from nextscale.data.picture import open_picture, unreadable
 from nextscale.errors import UsageError
-from nextscale.pixels import crop_to, turned, upright
+from nextscale.pixels import crop_to, is_grey, turned, upright
 from nextscale.scales import Scale, describe
 
 Pixels = NDArray[np.uint8]
 SPLITS = {"fashion-mnist": "validation", "fashion-mnist:train": "train"}  # by name, to their part
 TEST_SPLIT = "fashion-mnist:test"
 DIGEST = 16  # bytes
+GREY = 32  # images that are looked at for colour
 
 
 class RawImages(Protocol):
@@ -81,6 +81,10 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def grey(self) -> bool:
+        """Whether the first images, as they lie there, have no colour."""
+        return all(is_grey(self.raw.load(number)) for number in range(min(len(self), GREY)))
 
     def load(self, begin: int, end: int) -> Pixels:
         """Pixels uint8 (end - begin, H, W, channels)."""
@@ -180,30 +184,6 @@ def open_raw(name: str, root: str = "") -> RawImages:
 def is_array(path: Path) -> bool:
     """Whether this is a file of numpy arrays."""
     return path.suffix == ".npz" and path.is_file()
-
-
-def read_npz(path: Path) -> dict[str, Callable[[], NDArray]]:
-    """The arrays of an `.npz` file by name, each read when it is called for.
-
-    Raises:
-        UsageError: here or in reading, if the file is broken or would run code.
-    """
-    try:
-        arrays = np.load(path, allow_pickle=False)
-        names = arrays.files
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise UsageError(f"{path} is truncated or no .npz file") from error
-
-    def reader(name: str) -> Callable[[], NDArray]:
-        def read() -> NDArray:
-            try:
-                return arrays[name]
-            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-                raise UsageError(f"{path}: {name} cannot be read ({error})") from error
-
-        return read
-
-    return {name: reader(name) for name in names}
 
 
 def digest(pixels: Pixels) -> bytes:

@@ -46,6 +46,7 @@ def judge_model(
         )
     run.check_count(config.count)
     check_size(extractor, pipe.tokenizer.config.image_size)
+    run.note_colours("the model's images", pipe.tokenizer.config.image_channels == 1)
     classifier = config.classifier or (config.extractor if is_classifier(config.extractor) else "")
     if config.keep < 1 and not classifier:
         raise UsageError("--keep needs a classifier; give --classifier")
@@ -106,6 +107,7 @@ def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:
         UsageError: if the perceptual network that was asked for cannot be had.
     """
     figures: dict[str, Any] = {}
+    run.note_colours("the tokenizer's images", pipe.tokenizer.config.image_channels == 1)
     asked, perceptual = run.config.perceptual, None
     network = "lpips" if asked == "auto" else asked
     try:
@@ -143,6 +145,7 @@ def judge_images(run: Evaluation, name: str) -> Report:
     """Judges finished images of a folder, an array or a split."""
     images = run.open_images(name)
     run.check_count(len(images))
+    run.note_colours("the images", images.grey())
     reference = run.seen_reference()
     seen = run.features(images, "images")
     figures = run.compare(seen, reference) | run.bounds(len(seen), None, reference)

@@ -1,6 +1,5 @@
 """What finished runs tell: test loss and token error against images and arithmetic."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 
 from nextscale.errors import UsageError
 from nextscale.files import read_json
+from nextscale.scaling_laws.records import check_records
+from nextscale.training.log import read_log
 
 LEAST = 3  # models, for a law and its residuals
 SAME_ENTROPY = 1e-3  # nats between tokens that are the same but for rounding
@@ -159,7 +160,7 @@ def read_curve(folder: Path) -> Curve:
         return curve_of(folder, config, read_log(folder / "log.jsonl"))
     except UsageError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(f"its files are not those of a run ({reason})") from error
 
@@ -174,8 +175,9 @@ def curve_of(folder: Path, config: dict[str, Any], entries: list[dict[str, Any]]
         raise UsageError("it diverged or failed")
     if start is None or not judged or judged[-1]["step"] < start["steps"]:
         raise UsageError("it is unfinished")
-    model, batch = config["model"], config["batch_size"]
     made = read_json(folder / "final/config.json")
+    check_records(config, start, judged, made)
+    model, batch = config["model"], config["batch_size"]
     images = np.array([entry["step"] * batch for entry in judged], float)
     modulated = 6 if model["adaln"] and not model["shared_adaln"] else 0
     per_block = 4 + round(2 * model["mlp_ratio"]) + modulated  # 18 w² as in the paper
@@ -197,16 +199,3 @@ def curve_of(folder: Path, config: dict[str, Any], entries: list[dict[str, Any]]
         loss=np.array([entry["loss"] for entry in judged]),
         error=1 - np.array([entry["accuracy"] for entry in judged]),
     )
-
-
-def read_log(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log; one that a kill cut off is left out. Raises ValueError if it is none."""
-    entries = []
-    for line in file.read_text().splitlines():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError("log.jsonl holds lines that are no tables")
-    return entries

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from nextscale.config.run import VarTraining
 from nextscale.config.scaling import LadderConfig
+from nextscale.documents import parse_document, read_document
 from nextscale.errors import UsageError
 from nextscale.files import write_text
 from nextscale.training.launch import STOPPED, finished, run_to_its_end
@@ -92,7 +93,7 @@ def check_asked(given: VarTraining) -> None:
     """Raises UsageError if a finished run was asked for with options that compute another one."""
     file = options_file(given)
     if file.is_file():
-        asked = yaml.safe_load(file.read_text())
+        asked = parse_document(read_document(file), file)
         run = RunDirectory(Path(given.out), writes=False)
         run.compare(asked, plain(asdict(given)), resume=True)
 

@@ -1,14 +1,68 @@
 """What a fitted law says of a model that nobody has trained."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from nextscale.config.scaling import PredictConfig
+from nextscale.config.validation import check_type
 from nextscale.errors import UsageError
 from nextscale.scaling_laws.cost import cost_terms
-from nextscale.scaling_laws.curves import QUANTITIES
+from nextscale.scaling_laws.curves import LEAST, QUANTITIES
 from nextscale.scaling_laws.fit import Law, prediction_interval
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+Positive = Annotated[float, Field(gt=1e-30, lt=1e30)]
+
+
+class Model(BaseModel):
+    """A fitted model: its size and its last losses."""
+
+    model_config = STRICT
+    parameters: Annotated[int, Field(ge=1, le=10**18)]
+    loss: Positive
+    loss_last: Positive
+    error: Positive
+    error_last: Positive
+
+
+class Floored(BaseModel):
+    """A law with a floor."""
+
+    model_config = STRICT
+    alpha: float
+    log_beta: float
+    floor: float
+
+
+class FittedLaw(BaseModel):
+    """What is read of a law."""
+
+    model_config = STRICT
+    bends: str | None
+    better: str = ""
+    floored: Floored | None = None
+
+
+class Report(BaseModel):
+    """What is read of `fit.json`."""
+
+    model_config = STRICT
+    models: Annotated[list[Model], Field(min_length=LEAST, max_length=10_000)]
+    laws: dict[str, FittedLaw]
+    cost: Annotated[list[float], Field(min_length=3, max_length=3)]
+    images: float
+
+
+def check_report(report: dict[str, Any]) -> None:
+    """Raises UsageError unless a report that may come from anyone holds a fit."""
+    check_type(Report, report, "the fit")
+    missing = [quantity for quantity in QUANTITIES if quantity not in report["laws"]]
+    if missing:
+        raise UsageError(f"the fit holds no law of {', '.join(missing)}")
+    if len({model["parameters"] for model in report["models"]}) < LEAST:
+        raise UsageError(f"the fit holds models of fewer than {LEAST} sizes")
 
 
 def predict(report: dict[str, Any], config: PredictConfig) -> dict[str, Any]:
@@ -22,8 +76,10 @@ def predict(report: dict[str, Any], config: PredictConfig) -> dict[str, Any]:
         config: what is asked.
 
     Raises:
-        UsageError: if N is further from the fitted models than `reach` allows.
+        UsageError: if N is further from the fitted models than `reach` allows, or the report is
+            not one.
     """
+    check_report(report)
     models, params = report["models"], np.array([config.params])
     sizes = np.array([model["parameters"] for model in models], float)
     least, most = sizes.min() / config.reach, sizes.max() * config.reach

@@ -7,7 +7,8 @@ tile as large as the map changes nothing.
 import torch
 from torch import Tensor
 
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, shown
+from nextscale.scales import LARGEST_SIDE
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 LEAST = 4  # positions; a quarter of them is what neighbours share
@@ -29,8 +30,10 @@ def decode_tiled(tokenizer: Tokenizer, accumulated: Tensor, tile: int) -> Tensor
 
 def check_tile(tile: int) -> None:
     """Raises UsageError if a tile is too small to share anything; 0 means none."""
-    if tile != 0 and tile < LEAST:
-        raise UsageError(f"tile is {tile}; it must be at least {LEAST} positions, or 0 for none")
+    if tile != 0 and not LEAST <= tile <= LARGEST_SIDE:
+        raise UsageError(
+            f"tile is {shown(tile)}; it must be from {LEAST} to {LARGEST_SIDE} positions, or 0"
+        )
 
 
 def decode_one(tokenizer: Tokenizer, accumulated: Tensor, tile: int) -> Tensor:

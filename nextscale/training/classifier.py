@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nextscale.classifiers import write_classifier
+from nextscale.complexity import TRAINED, check_room
 from nextscale.config.run import ClassifierTraining
 from nextscale.data.images import Batch
 from nextscale.models.classifier import Classifier
@@ -31,6 +32,7 @@ class ClassifierStage:
     def __init__(self, config: ClassifierTraining) -> None:
         self.config = config
         torch.manual_seed(config.seed)
+        check_room(lambda: Classifier(config.classifier), "training this classifier", TRAINED)
         self.classifier = Classifier(config.classifier)
         self.notes: list[str] = []
 

@@ -30,9 +30,11 @@ from nextscale.training.feed import Feed
 from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor
 from nextscale.training.optimizer import build_optimizer
+from nextscale.training.saved import TRAINING, check_fits, load_training, refused
 from nextscale.training.schedule import learning_rate, set_rates, weight_decay
 from nextscale.training.stage import Stage
-from nextscale.training.state import RunDirectory, load_training
+from nextscale.training.state import FINAL, RunDirectory
+from nextscale.weights import write_pickle
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHOWN = 16  # images of the pictures made at a validation
@@ -269,11 +271,7 @@ class Run:
                 "average": average,
                 "scaler": scaler.state_dict() if scaler else {},
             }
-            try:
-                torch.save(training, place / "training.pt")
-            except RuntimeError as error:  # how torch tells of a full disk
-                reason = str(error).splitlines()[0]
-                raise UsageError(f"{place.parent} cannot be written to ({reason})") from error
+            write_pickle(training, place / TRAINING)
 
         self.directory.save(step, write, self.config.keep, self.best["step"])
         self.accelerator.wait_for_everyone()
@@ -285,19 +283,24 @@ class Run:
             return 0
         state = load_training(place)
         options = distributed.StateDictOptions(full_state_dict=True)
-        distributed.set_state_dict(
-            self.network,
-            self.optimizer.optimizer,
-            model_state_dict=state["network"],
-            optim_state_dict=state["optimizer"],
-            options=options,
-        )
-        if self.accelerator.is_main_process:  # the counts are those of all processes
-            self.stage.load_state_dict(state["stage"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
-        if self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
+        check_fits(state, distributed.get_model_state_dict(self.network), place)
+        try:
+            distributed.set_state_dict(
+                self.network,
+                self.optimizer.optimizer,
+                model_state_dict=state["network"],
+                optim_state_dict=state["optimizer"],
+                options=options,
+            )
+            if self.accelerator.is_main_process:  # the counts are those of all processes
+                self.stage.load_state_dict(state["stage"])
+            if self.average:
+                self.average.load_state_dict(state["average"])
+            if self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise refused(place, f"it does not fit this run: {reason}") from error
         self.best = state["best"]
         self.directory.forget_log_after(state["step"])
         self.accelerator.print(escaped(f"continuing from {place}"))
@@ -308,10 +311,10 @@ class Run:
         dtype = DTYPES[self.config.export]
         with self.shown_weights():
             state = self.whole_state()
-        final = self.directory.path / "final"
+        final = self.directory.final
         if self.accelerator.is_main_process:
             rounded = {name: value.to(dtype) for name, value in state.items()}
-            with replacing(final) as folder:
+            with replacing(final, FINAL) as folder:
                 self.stage.write(rounded, folder)
         self.accelerator.wait_for_everyone()
         return final

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale import checkpoint
+from nextscale.complexity import TRAINED, check_room
 from nextscale.config.model import TokenizerConfig, TransformerConfig
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.errors import UsageError
@@ -102,7 +103,11 @@ def start_var(
         model, notes = fitted(start, tokenizer.scales, classes)
     else:
         torch.manual_seed(config.seed)
-        model, notes = build_model(replace(config.model, classes=classes), tokenizer), []
+        architecture = replace(config.model, classes=classes)
+        check_room(
+            lambda: build_model(architecture, tokenizer), "training this transformer", TRAINED
+        )
+        model, notes = build_model(architecture, tokenizer), []
     check_options(model, torch.zeros(1, dtype=torch.long), **vars(config.sampling))
     return replace(config, model=model.config), model, notes
 

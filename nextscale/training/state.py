@@ -6,33 +6,51 @@ data.json              what images it is trained on (see `data.record`)
 log.jsonl              one line an event
 checkpoints/step-N/    a checkpoint directory (see `checkpoint`) and `training.pt` beside it
 final/                 the finished model
+
+None of them may be a link, so that a directory from others leads nowhere else.
 """
 
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from nextscale.config.run import TrainingConfig
 from nextscale.data.record import Record, differences, read_record, same_numbers, write_record
 from nextscale.errors import UsageError
-from nextscale.files import read_json, replacing, write_text
+from nextscale.files import (
+    append_text,
+    check_no_links,
+    check_replaceable,
+    is_ours,
+    read_json,
+    recover,
+    remove_tree,
+    replacing,
+    write_text,
+)
+from nextscale.training.log import read_log
+from nextscale.training.saved import TRAINING
 
 # Options that may differ between a run and its continuation: they do not change what is computed.
 FREE = (
     "out", "resume", "keep", "log_every", "max_steps", "validate_every", "save_every",
     "validation_images", "cache", "data.workers",
 )  # fmt: skip
+# What a checkpoint of any stage and the finished model may hold; a folder with more is left alone.
+WEIGHTS = ("tokenizer.safetensors", "model.safetensors", "classifier.safetensors")
+FINAL = ("config.json", *WEIGHTS)
+CHECKPOINT = (*FINAL, TRAINING)
 FROM_DATA = ("classifier.labels",)  # compared with the data's record, where there is one
 DIFFERENCES_SHOWN = 3
 LOCK, DATA = ".lock", "data.json"
-FAILED = '"event": "failed"'  # in the last line of such a run's log
+STEP = re.compile(r"step-\d{8,}")
+LEFTOVER = re.compile(r"\.step-(\d{8,15})\.")
 
 
 class RunDirectory:
@@ -60,8 +78,10 @@ class RunDirectory:
 
         Raises:
             UsageError: if the directory holds another configuration, a run of other data, a run
-                and no `resume`, or something else.
+                and no `resume`, or something else, or anything in it is a link.
         """
+        check_no_links(self.path)
+        check_replaceable(self.final, FINAL)
         wanted = {"command": command, **json.loads(json.dumps(asdict(config)))}
         del wanted["data"]["changed"]  # it is said once for every change
         file = self.path / "config.json"
@@ -105,11 +125,11 @@ class RunDirectory:
                 (self.path / "log.jsonl").unlink()
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             write_text(self.path / "config.json", json.dumps(wanted, indent=2))
+            for place in {self.final, *map(self.place, self.leftover_steps())}:
+                recover(place, locked=True)
             write_record(data, self.path / DATA)
             if self.changes:
                 self.log({"event": "data", "changes": self.changes})
-            for leftover in self.checkpoints.glob(".*"):
-                shutil.rmtree(leftover)
         self.begun = True
         wait()
         return self.latest()
@@ -168,12 +188,26 @@ class RunDirectory:
         log = self.path / "log.jsonl"
         if self.saved() or not log.exists():
             return False
-        lines = log.read_text().splitlines()
-        return bool(lines) and FAILED in lines[-1]
+        entries = read_log(log)
+        return bool(entries) and entries[-1].get("event") == "failed"
 
     def saved(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*"))
+        return sorted(p for p in self.checkpoints.glob("step-*") if STEP.fullmatch(p.name))
+
+    def leftover_steps(self) -> list[int]:
+        """Steps of which a killed process left a part of a checkpoint."""
+        found = (LEFTOVER.match(entry.name) for entry in self.checkpoints.glob(".step-*"))
+        return [int(match[1]) for match in found if match]
+
+    def place(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.checkpoints / name_of(step)
+
+    @property
+    def final(self) -> Path:
+        """Where the finished model lies."""
+        return self.path / "final"
 
     def latest(self, before: int | None = None) -> Path | None:
         """The checkpoint that a continuation starts from; or the last one before a step."""
@@ -185,25 +219,26 @@ class RunDirectory:
     def save(self, step: int, write: Callable[[Path], None], keep: int, best: int) -> Path:
         """Writes checkpoint `step` beside its place, renames it there and forgets old ones.
 
+        An old one with foreign files in it stays.
+
         Args:
             write: fills a directory.
             keep: newest checkpoints that stay.
             best: step of the best checkpoint, which stays too.
         """
-        place = self.checkpoints / name_of(step)
+        place = self.place(step)
         if self.writes and not place.exists():
-            with replacing(place) as beside:
+            with replacing(place, CHECKPOINT) as beside:
                 write(beside)
             for old in self.saved()[:-keep]:
-                if old.name != name_of(best):
-                    shutil.rmtree(old)
+                if old.name != name_of(best) and is_ours(old, CHECKPOINT):
+                    remove_tree(old)
         return place
 
     def log(self, entry: dict[str, Any]) -> None:
         """Adds a line to the log."""
         if self.writes:
-            with (self.path / "log.jsonl").open("a") as file:
-                file.write(json.dumps(entry) + "\n")
+            append_text(self.path / "log.jsonl", json.dumps(entry) + "\n")
 
     def fail(self, error: Exception) -> None:
         """Notes in the log that this run, once begun, ended in an error."""
@@ -214,15 +249,8 @@ class RunDirectory:
         """Drops lines of steps that a continuation computes again, and a line cut by a kill."""
         file = self.path / "log.jsonl"
         if self.writes and file.exists():
-            kept = []
-            for line in file.read_text().splitlines():
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the process was killed while writing this line
-                if entry.get("step", 0) <= step:
-                    kept.append(line + "\n")
-            write_text(file, "".join(kept))
+            kept = [entry for entry in read_log(file) if entry.get("step", 0) <= step]
+            write_text(file, "".join(json.dumps(entry) + "\n" for entry in kept))
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -247,19 +275,3 @@ def same(was: Any, now: Any) -> bool:
 def name_of(step: int) -> str:
     """Directory name of a checkpoint, sorted like the numbers."""
     return f"step-{step:08d}"
-
-
-def load_training(place: Path) -> dict[str, Any]:
-    """What `training.pt` of a checkpoint holds.
-
-    Raises:
-        UsageError: if the file is damaged or would execute code.
-    """
-    file = place / "training.pt"
-    try:
-        return torch.load(file, weights_only=True, map_location="cpu")
-    except Exception as error:
-        raise UsageError(
-            f"{file} cannot be read ({type(error).__name__}); remove {place} to continue from the "
-            "checkpoint before"
-        ) from error

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from nextscale import checkpoint
 from nextscale.classifiers import classifier_names
+from nextscale.complexity import TRAINED, check_room
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import TokenizerTraining
 from nextscale.data.images import Batch
@@ -163,6 +164,8 @@ class TokenizerStage:
         """
         self.config = config
         torch.manual_seed(config.seed)
+        if start is None:
+            check_room(lambda: Tokenizer(config.tokenizer), "training this tokenizer", TRAINED)
         self.tokenizer = Tokenizer(config.tokenizer) if start is None else start.tokenizer.train()
         self.notes: list[str] = []
 

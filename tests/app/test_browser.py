@@ -1,5 +1,6 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright."""
 
+import json
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from PIL import Image
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
+PATIENCE = 90_000  # milliseconds, for a busy machine
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
@@ -24,6 +26,7 @@ def browser() -> Iterator:
 def page(browser, address) -> Iterator:
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(address)
     button(page, "Draw").wait_for()
     yield page
@@ -32,6 +35,11 @@ def page(browser, address) -> Iterator:
 
 def button(page, name: str):
     return page.get_by_role("button", name=name, exact=True)
+
+
+def more(page) -> None:
+    """Opens the tab's further options."""
+    page.get_by_text("More", exact=True).locator("visible=true").click()
 
 
 def draw(page) -> None:
@@ -101,7 +109,7 @@ def test_a_long_job_stops(page) -> None:
     draw(page)
     paint(page)
     page.get_by_label("Continue beyond the sides").check()
-    page.get_by_text("More", exact=True).click()
+    more(page)
     page.get_by_label("Continue: pixels left").fill("200 200 200 200")
     button(page, "Edit").click()
     page.wait_for_timeout(1500)
@@ -109,9 +117,10 @@ def test_a_long_job_stops(page) -> None:
     page.get_by_role("tab", name="Draw").click()
     page.locator("#drawn-told").get_by_text("drawn, seeds from").wait_for()
     page.evaluate("() => { document.querySelector('#drawn-told').dataset.old = 'yes' }")
+    more(page)
     page.get_by_label("Seed", exact=False).locator("visible=true").first.fill("77")
     button(page, "Draw").click()
-    page.get_by_text("seeds from 77").wait_for(timeout=20000)
+    page.get_by_text("seeds from 77").wait_for()
 
 
 def test_bad_input_is_told_on_the_page(page) -> None:
@@ -122,9 +131,59 @@ def test_bad_input_is_told_on_the_page(page) -> None:
     draw(page)
 
 
+def test_an_example_to_start_from(page) -> None:
+    page.get_by_role("tab", name="Edit").click()
+    button(page, "Take an example").locator("visible=true").click()
+    page.locator("#editor canvas").first.wait_for()
+    page.wait_for_timeout(1500)
+    button(page, "Edit").click()
+    page.get_by_text("likeliest first").wait_for()
+    page.get_by_role("tab", name="Look inside").click()
+    button(page, "Take an example").locator("visible=true").click()
+    page.locator("#inside-image img").wait_for()
+    button(page, "Look inside").click()
+    page.locator("#tiles img").nth(5).wait_for()
+
+
+def test_mean_scales_have_a_control(page) -> None:
+    more(page)
+    page.get_by_label("Mean scales").locator("visible=true").first.fill("6")
+    button(page, "Draw").click()
+    page.get_by_text("drawn, seeds from").wait_for()
+    with page.expect_download() as download:
+        page.locator("#drawn-archive").click()
+    archive = zipfile.ZipFile(download.value.path())
+    assert "--mean-scales 6" in json.loads(archive.read("repeat.json"))["command"]
+
+
+def test_on_a_phone_results_follow_their_button(browser, address, screenshots) -> None:
+    context = browser.new_context(viewport={"width": 375, "height": 812})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    button(page, "Draw").wait_for()
+    page.wait_for_timeout(500)
+    assert page.locator("#draw").bounding_box()["y"] < 812  # without scrolling
+    draw(page)
+    for name, result in (("draw", "drawn"), ("edit", "edits")):
+        if name == "edit":
+            page.get_by_role("tab", name="Edit").click()
+        go = page.locator(f"#{name}").bounding_box()
+        gallery = page.locator(f"#{result}").bounding_box()
+        assert 0 < gallery["y"] - go["y"] - go["height"] < 60
+        assert page.locator(f"#stop-{name}").bounding_box()["y"] == go["y"]
+        page.screenshot(path=screenshots / f"phone_{name}.png", full_page=True)
+    page.get_by_role("tab", name="Draw").click()
+    images = page.locator("#drawn img")
+    ends = [box["x"] + box["width"] for box in (image.bounding_box() for image in images.all())]
+    assert max(ends) <= 375 - 20
+    context.close()
+
+
 def test_on_a_phone_in_the_dark_by_keyboard(browser, address, screenshots) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page = context.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto(address)
     button(page, "Draw").focus()
     page.keyboard.press("Enter")

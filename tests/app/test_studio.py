@@ -40,6 +40,19 @@ def test_drawing_shows_every_scale_and_ends_with_what_the_pipeline_draws(studio,
     assert steps[0].pictures[0].tobytes() != expected[0].tobytes()
 
 
+def test_classes_beyond_the_images_are_told(studio) -> None:
+    *_, last = studio.draw(["bag", "coat", "none"], 1, 0, PLAIN)
+    assert last.told.endswith("; more classes than images, so not drawn: coat, none")
+    record = json.loads(zipfile.ZipFile(last.file).read("repeat.json"))
+    assert "--labels bag --count 1" in record["command"]
+
+
+def test_an_example_is_always_the_same_and_has_a_hole(studio) -> None:
+    (picture, mask), (again, _) = studio.example(), studio.example()
+    assert picture.tobytes() == again.tobytes()
+    assert mask.getbbox() == (2, 2, 6, 6)
+
+
 def test_edits_come_one_by_one_likeliest_first(studio, pipe, picture, mask) -> None:
     given = ("inpaint", picture, mask, "coat", 3, 7, {"fill": True, "paste": False, **KEEPING})
     steps = list(studio.edit(*given, PLAIN))
@@ -63,7 +76,9 @@ def test_archives_hold_a_command_that_makes_their_pictures(
     monkeypatch.chdir(tmp_path)
     fill = {"fill": False, "paste": True, **KEEPING, "rule": "strict", "recode": True}
     jobs = {
-        "sample": studio.draw(["bag", "none"], 3, 5, {**PLAIN, "top_k": 4, "smooth": True}),
+        "sample": studio.draw(
+            ["bag", "none"], 3, 5, {**PLAIN, "top_k": 4, "smooth": True, "mean_scales": 1}
+        ),
         "inpaint": studio.edit("inpaint", picture, mask, "none", 2, 3, fill, PLAIN),
         "class": studio.edit("class", picture, mask, "bag", 1, 3, fill, {**PLAIN, "cfg": 2.0}),
         "outpaint": studio.edit(

@@ -1,6 +1,7 @@
 """`nextscale edit ...`: pictures and masks from files, edits and a sheet into a directory."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -161,3 +162,14 @@ def test_bad_input_is_one_line(saved, folder, refused) -> None:
     for words, complaint in more.items():
         assert complaint in refused(*words, *out)
     assert not (folder / "out").exists()
+
+
+def test_names_that_are_not_utf8(saved, folder, capsys) -> None:
+    given = os.fsdecode(os.fsencode(folder) + b"/caf\xe9\x1b.png")
+    shutil.copy(folder / "one.png", given)
+    out = run("edit", "vary", saved, given, "--keep-scales", 1, "--out", folder / "out")
+    (entry,) = json.loads((out / "edits.json").read_text())["images"]
+    assert entry["image"] == given
+    assert (out / entry["file"]).is_file()
+    run("reconstruct", saved, given, "--out", folder / "again")
+    assert "caf\\xe9\\x1b" in capsys.readouterr().out

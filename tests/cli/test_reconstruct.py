@@ -128,4 +128,17 @@ def test_it_needs_nothing_of_training(saved, photographs, tmp_path):
     )
     words = ["reconstruct", saved, str(photographs), "--out", str(tmp_path / "out")]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "1 of 2 images are converted to grey\n")
+
+
+def test_colours_that_change_are_told_once(saved, photographs, make_tokenizer, tmp_path, capsys):
+    def told(model):
+        out = tmp_path / "out"
+        assert main(["reconstruct", str(model), str(photographs), "--out", str(out)]) == 0
+        return [line for line in capsys.readouterr().err.splitlines() if "images are" in line]
+
+    assert told(saved) == ["1 of 2 images are converted to grey"]
+    colour = make_tokenizer(image_channels=3)
+    pipe = Pipeline(colour, None, ModelConfig(colour.config))
+    checkpoint.save(pipe, tmp_path / "colour")
+    assert told(tmp_path / "colour") == ["1 of 2 images are grey, repeated for three channels"]

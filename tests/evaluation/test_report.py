@@ -298,3 +298,17 @@ def test_two_processes_give_the_images_and_figures_of_one(
     for told in (one, two):
         del told["figures"]["seconds_per_image"]
     assert two["figures"] == one["figures"]
+
+
+def test_colours_that_differ_are_noted(evaluate, saved: str, real: Path, tmp_path: Path) -> None:
+    colour = tmp_path / "colour"
+    colour.mkdir()
+    pixels = np.random.default_rng(2).integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(colour / f"{i}.png")
+    options = ("--metrics", "fid")
+    told = evaluate(colour, *options)["note"]
+    assert told == "the images are in colour, the reference images grey"
+    told = evaluate(saved, "--reconstruct", *options, reference=colour)["note"]
+    assert "the tokenizer's images are grey, the reference images in colour" in told
+    assert "colour" not in evaluate(real, *options)["note"]

@@ -53,7 +53,7 @@ def test_the_rule(config) -> None:
     assert few.epochs * few.data.share == pytest.approx(5)
     with pytest.raises(UsageError, match="depth 1 has width 48, which heads of 32 do not divide"):
         replace(config, width_step=48)
-    with pytest.raises(UsageError, match="head is 0; it must be at least 1"):
+    with pytest.raises(UsageError, match="head is 0; it must be from 1"):
         replace(config, head=0)
     with pytest.raises(
         UsageError, match=r"sweep_epochs is 5; it must be below training\.epochs, 5"

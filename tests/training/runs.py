@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from nextscale.cli.main import main
-from nextscale.training import engine, loop, monitor, state
+from nextscale.training import engine, loop, monitor, saved
+from nextscale.weights import RecordingWriter
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -117,11 +118,11 @@ class _Death:
             os.kill(os.getpid(), signal.SIGKILL)
         return clip(run)
 
-    def half_written(self, obj: Any, file: Path) -> None:
-        torch.serialization.save(obj, file)
+    def half_written(self, obj: Any, writer: RecordingWriter) -> None:
+        torch.serialization.save(obj, writer)
         if self.now():
-            with open(file, "r+b") as half:
-                half.truncate(file.stat().st_size // 2)
+            writer.flush()
+            writer.file.truncate(writer.file.tell() // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
     def before(self, rename: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -233,7 +234,7 @@ def checkpoints(out: Path) -> list[str]:
 
 def last_state(out: Path) -> dict[str, Any]:
     """All that the newest checkpoint of a run holds for its continuation."""
-    return state.load_training(sorted((out / "checkpoints").glob("step-*"))[-1])
+    return saved.load_training(sorted((out / "checkpoints").glob("step-*"))[-1])
 
 
 def assert_identical(ours: Any, theirs: Any, where: str = "state") -> None:

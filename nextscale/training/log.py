@@ -1,0 +1,33 @@
+"""Reads a run's `log.jsonl`: one table of JSON a line. It may come from anyone."""
+
+from pathlib import Path
+from typing import Any
+
+from nextscale.errors import UsageError, shown
+from nextscale.files import parse_json, read_text
+
+LARGEST_STEP = 10**12
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """The entries of a log; lines that a kill cut off are left out.
+
+    Raises:
+        UsageError: naming the first line that is JSON and no table, or whose step is no number.
+    """
+    entries = []
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        try:
+            entry = parse_json(line)
+        except ValueError:
+            continue  # the process was killed while writing this line
+        if not isinstance(entry, dict):
+            raise UsageError(f"{file}, line {number}, is {shown(entry)}; a table of keys is needed")
+        step = entry.get("step", 0)
+        if not isinstance(step, int) or not 0 <= step <= LARGEST_STEP:
+            raise UsageError(
+                f"{file}, line {number}: step is {shown(step)}; it must be a number from 0 to "
+                f"{LARGEST_STEP}"
+            )
+        entries.append(entry)
+    return entries

@@ -1,0 +1,139 @@
+"""Runs a command in this process and says what is wrong with how it answered."""
+
+import importlib
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nextscale.cli import main as command_line
+from nextscale.cli.options import Parser, parser_for
+from nextscale.errors import UsageError
+
+SECONDS = 20  # that a command may take for its answer
+ROOM = 3 * 2**30  # bytes of addresses beside those that are taken already
+WORK = {  # what takes long, and is replaced by the news that it was reached
+    "nextscale.training.loop": ("Run.train",),
+    "nextscale.scaling_laws.ladder": ("climb",),
+    "nextscale.scaling_laws.figures": ("draw_laws",),
+    "nextscale.benchmark.sampling": ("measure",),
+    "nextscale.benchmark.training": ("measure",),
+    "nextscale.benchmark.methods": ("measure",),
+    "nextscale.benchmark.growth": ("measure",),
+    "nextscale.benchmark.estimate": ("estimate",),
+    "nextscale.app.page": ("build_page",),
+    "nextscale.complexity": ("measure_peak",),
+}
+FIGURE = 1e9  # FLOP/s, instead of a measurement
+
+
+class TooSlow(BaseException):
+    """A command goes on and on."""
+
+
+def reached(*arguments: Any, **options: Any) -> Any:
+    """Stands for the work."""
+    raise UsageError("the work is reached")
+
+
+def put_work_aside(patch: pytest.MonkeyPatch) -> None:
+    """Replaces what takes long in every command."""
+    for module, names in WORK.items():
+        for name in names:
+            owner: Any = importlib.import_module(module)
+            *classes, attribute = name.split(".")
+            for inner in classes:
+                owner = getattr(owner, inner)
+            stand_in = (lambda *_, **__: FIGURE) if attribute == "measure_peak" else reached
+            patch.setattr(owner, attribute, stand_in)
+    tokens = importlib.import_module("nextscale.data.tokens")
+    patch.setattr(tokens, "cache_tokens", lambda *arguments, **_: arguments[2])
+
+
+def parser_of(command: str) -> Parser:
+    """The parser of a command."""
+    file, what = command_line.COMMANDS[command]
+    parser = parser_for(f"nextscale {command}", what)
+    importlib.import_module(f"nextscale.cli.{file}").add_arguments(parser)
+    return parser
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Ends what takes too long, and lets no allocation beyond `ROOM` succeed."""
+
+    def stop(*_: Any) -> None:
+        raise TooSlow
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    was = signal.signal(signal.SIGALRM, stop)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, hard))
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, was)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def run(words: list[str]) -> tuple[int | None, str, str]:
+    """Exit code (None: an exception came out), standard error, and where it broke."""
+    told, written = StringIO(), StringIO()
+    try:
+        with bounded(), redirect_stderr(told), redirect_stdout(written):
+            return command_line.main(words), told.getvalue(), ""
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | pytest.fail.Exception):
+            raise
+        last = traceback.extract_tb(error.__traceback__)
+        places = [f"{Path(f.filename).name}:{f.lineno}" for f in last[-6:]]
+        return None, told.getvalue(), f"{type(error).__name__}: {str(error)[:150]} {places}"
+
+
+def complaint(words: list[str], *, legal: bool = True) -> str:
+    """What is wrong with a command's answer; empty if nothing is.
+
+    Args:
+        legal: whether it may also succeed.
+    """
+    code, told, broke = run(words)
+    shown = " ".join(word[:60] for word in words)
+    if code is None:
+        return f"{shown!r} broke: {broke}"
+    if code == 0:
+        return "" if legal else f"{shown!r} succeeded"
+    lines = told.splitlines()
+    if code != 2 or not lines or not lines[-1].startswith("nextscale: error: "):
+        return f"{shown!r} ended with {code}: {told[-300:]!r}"
+    errors = [line for line in lines if "error" in line.lower() or "Traceback" in line]
+    if len(errors) > 1 or len(lines[-1]) > 1500:
+        return f"{shown!r} told more than a line: {told[:300]!r}"
+    return ""
+
+
+def entries(folder: Path) -> list[tuple[str, int]]:
+    """All that is below a folder, with sizes of files."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        found += [(os.path.join(place, name), -1) for name in folders]
+        found += [(f, os.lstat(f).st_size) for f in (os.path.join(place, name) for name in files)]
+    return sorted(found)
+
+
+def main() -> None:
+    """Runs one command as the fuzz does, to look at it."""
+    print(complaint(sys.argv[1:]) or "fine")
+
+
+if __name__ == "__main__":
+    main()
