@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nextscale.cli.options import tell
 from nextscale.data.images import Source
 from nextscale.data.order import Samples
-from nextscale.data.tokens import CHUNK, cache_key
+from nextscale.data.tokens import CHUNK, cache_key, shape
 from nextscale.files import replacing_file
 from nextscale.pipeline import Pipeline
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -102,7 +102,7 @@ def prepare_latents(
 
 def read_features(pipe: Pipeline, source: Source, directory: Path) -> tuple[Tensor, Tensor]:
     """Features (N, C, h, w) and labels (N,), from the disk or encoded and put there."""
-    key = cache_key(pipe.tokenizer, pipe.config.tokenizer_hash, source, copies=1)
+    key = cache_key(shape(pipe.tokenizer, pipe.config.tokenizer_hash, source, copies=1))
     file = directory / f"{key}.safetensors"
     if not file.is_file():
         features, labels = encode(pipe.tokenizer, source)

@@ -131,9 +131,9 @@ def sampling_needs(whole: ModelConfig, precision: str) -> Needs:
         maps = last_state(states).accumulated
         portion = len(tokenizer.portions(maps)[0])
         size = (whole.tokenizer.image_channels, *whole.tokenizer.image_size)
-        finished = torch.empty(IMAGES, *size, dtype=maps.dtype)
+        finished = torch.empty(IMAGES, *size)
         ledger.decoding = True
-        tokenizer.decoder(tokenizer.from_latent(maps))
+        tokenizer.decoder(tokenizer.from_latent(maps.to(getattr(torch, precision))))
     del finished
     return lambda batch: {
         "parameters": parameters(both),

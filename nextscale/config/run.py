@@ -139,7 +139,7 @@ class TrainingConfig:
                 "micro-steps"
             )
         check_range(self, "epochs validate_every", 1e-6, 1e6)
-        check_range(self, "learning_rate", 1e-12, 1e3)
+        check_range(self, "learning_rate", 1e-12, 1e30)
         check_range(self, "seed", 0, 2**63 - 1)
         check_range(self, "warmup_from final", 0, 1)
         check_range(self, "ema", 0, 0.999999)

@@ -94,7 +94,7 @@ def predict(report: dict[str, Any], config: PredictConfig) -> dict[str, Any]:
         values = np.array([model[quantity] for model in models])
         centre, low, high = prediction_interval(sizes, values, config.params, config.confidence)
         law, guess = report["laws"][quantity], {"predicted": centre, "low": low, "high": high}
-        if "floored" in law:
+        if law.get("floored") is not None:
             floored = Law(*(law["floored"][name] for name in ("alpha", "log_beta", "floor")))
             guess["with_a_floor"] = float(floored(params)[0])
         highest = 1.0 if quantity.startswith("error") else np.inf

@@ -12,7 +12,7 @@ from nextscale.cli.main import main
     [
         ("--batch-size x", "--batch-size is x; a whole number is needed"),
         ("--epochs x", "--epochs is x; a number is needed"),
-        ("--schedule foo", "--schedule is foo; it can be linear or cosine"),
+        ("--schedule foo", "--schedule is foo; it can be linear, cosine or constant"),
         ("--betas a b", "--betas, value 1, is a; a number is needed"),
         ("--tokenizer.multipliers 1 2.5", "--tokenizer.multipliers, value 2, is 2.5; a whole"),
         ("--seed 99999999999999999999999", "seed is 99999999999999999999999; it must be from 0"),

@@ -61,7 +61,10 @@ def test_an_unknown_command_names_the_known_ones(refused):
         (["sample", "fashion-mnsit"], "'fashion-mnsit'; did you mean 'fashion-mnist'?"),
         (["evaluate", "tiny", "--metrics", "fdi"], "metric 'fdi'; did you mean 'fid'?"),
         (["estimate", "--tasks", "smaple"], "['smaple']; did you mean 'sample'?"),
-        (["train", "var", "--schedule", "lniear"], "linear or cosine; did you mean 'linear'?"),
+        (
+            ["train", "var", "--schedule", "lniear"],
+            "linear, cosine or constant; did you mean 'linear'?",
+        ),
         (["train", "tokenizer", "--out", "x", "--data.path", "fashion-mnits"], "'fashion-mnist'?"),
     ],
 )

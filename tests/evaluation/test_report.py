@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_rejection_keeps_what_the_classifier_is_surest_of(
 
 
 @pytest.fixture(scope="module")
-def colour() -> str:
+def colour() -> Iterator[str]:
     """The name of an extractor of images in colour, as the published Inception is."""
     weights = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
 
@@ -145,8 +146,10 @@ def colour() -> str:
         values = pixels.float().flatten(2).std(2) @ weights
         return values, values[:, :3]
 
-    extractors.register("colour", lambda _: Extractor("colour", 3, None, (), extract))
-    return "colour"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extractors, "_BUILDERS", {})
+        extractors.register("colour", lambda _: Extractor("colour", 3, None, (), extract))
+        yield "colour"
 
 
 def test_grey_models_are_seen_in_colour(

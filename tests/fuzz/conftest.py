@@ -17,7 +17,7 @@ from tests.training.runs import write_pictures
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_work() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         harness.put_work_aside(patch)

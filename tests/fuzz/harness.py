@@ -44,6 +44,13 @@ def reached(*arguments: Any, **options: Any) -> Any:
     raise UsageError("the work is reached")
 
 
+def uncached(*arguments: Any, **options: Any) -> Any:
+    """The source itself instead of its tokens, of which none was skipped."""
+    source = arguments[2]
+    source.skipped = 0
+    return source
+
+
 def put_work_aside(patch: pytest.MonkeyPatch) -> None:
     """Replaces what takes long in every command."""
     for module, names in WORK.items():
@@ -55,7 +62,7 @@ def put_work_aside(patch: pytest.MonkeyPatch) -> None:
             stand_in = (lambda *_, **__: FIGURE) if attribute == "measure_peak" else reached
             patch.setattr(owner, attribute, stand_in)
     tokens = importlib.import_module("nextscale.data.tokens")
-    patch.setattr(tokens, "cache_tokens", lambda *arguments, **_: arguments[2])
+    patch.setattr(tokens, "cache_tokens", uncached)
 
 
 def parser_of(command: str) -> Parser:

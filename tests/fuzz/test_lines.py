@@ -22,7 +22,7 @@ BASE = {  # valid words of a command; {} is the folder of valid things
     "sample": "{}/model --count 2 --device cpu --out out",
     "reconstruct": "{}/model {}/picture.png --device cpu --out out",
     "edit inpaint": "{}/model {}/picture.png --box 0 0 4 4 --device cpu --out out",
-    "edit outpaint": "{}/model {}/picture.png --box 0 0 16 16 --device cpu --out out",
+    "edit outpaint": "{}/model {}/picture.png --sides 0 4 0 4 --device cpu --out out",
     "edit class": "{}/model {}/picture.png --box 0 0 4 4 --label 1 --device cpu --out out",
     "edit vary": "{}/model {}/picture.png --keep-scales 1 --device cpu --out out",
     "edit interpolate": "{}/model {}/picture.png {}/other.png --device cpu --out out",
@@ -45,6 +45,7 @@ BASE = {  # valid words of a command; {} is the folder of valid things
     "estimate": "--model {}/model --device cpu",
     "convert": "{}/state.pth out",
     "models": "",
+    "data check": "{}/pictures",
 }
 
 

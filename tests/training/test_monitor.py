@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from nextscale.config.run import TrainingConfig
 from nextscale.training import monitor
 from nextscale.training.monitor import Monitor, Window, flatten, speed_of
 
@@ -45,7 +46,8 @@ def watched(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(monitor, "measure_peak", measure)
         monkeypatch.setattr(monitor, "count_flops", lambda step: 6)
         accelerator = SimpleNamespace(device=torch.device("cpu"), mixed_precision=precision)
-        made = Monitor(accelerator, directory=None, batch_size=4, steps_in_epoch=1)
+        config = TrainingConfig(batch_size=4)
+        made = Monitor(accelerator, None, config, "train var", steps_in_epoch=1)
         made.measure(lambda: None, 3)
         made.kinds = kinds
         return made
