@@ -56,7 +56,7 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
     "small-128": small("1 2 3 4 6 9 12 16", width=8, multipliers=(1, 2, 4, 8)),
 }
 
-# Options of a training that come with a preset: what the recipes' trials found best.
+# Options of a training that come with a preset: those of recipes/emoji/tokenizer.yaml.
 TOKENIZER_TRAINING: dict[str, dict[str, Any]] = {
     name: {
         "batch_size": 16,

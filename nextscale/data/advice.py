@@ -7,7 +7,7 @@ images. A first run tells more than any rule.
 from dataclasses import dataclass
 
 from nextscale.config.model import TokenizerConfig, TransformerConfig
-from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
+from nextscale.config.presets import TOKENIZER_TRAINING, TOKENIZERS, TRANSFORMERS
 
 LARGE = 100_000  # images from which presets beyond SMALL pixels are worth their time
 SMALL = 128
@@ -41,11 +41,12 @@ class Advice:
         """Options of `train tokenizer`, without data and directory."""
         own = TOKENIZERS[self.tokenizer].image_channels
         channels = ["--tokenizer.image-channels", str(self.channels)]
+        rates = "--learning-rate 1e-3 --loss.revive-every 50 --loss.revive-until 0.5"
         return [
             *("--preset", self.tokenizer),
             *(channels if own != self.channels else []),
             *self.shared(self.tokenizer_epochs),
-            *("--learning-rate", "1e-3", "--loss.revive-every", "50", "--loss.revive-until", "0.5"),
+            *([] if self.tokenizer in TOKENIZER_TRAINING else rates.split()),
         ]
 
     def transformer_words(self) -> list[str]:
