@@ -22,7 +22,7 @@ def earlier_files(directory: Path, record: str, inputs: Iterable[Path] = ()) -> 
 
     Args:
         directory: that is written to; it may be missing.
-        record: name of the file that tells of the new run, of `RECORDS`.
+        record: name of the file that records the new run, of `RECORDS`.
         inputs: files that the new run reads.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a run's log tells of its past: curves by name, for reports and hints."""
+"""What a run's log records: curves by name, for reports and hints."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ class History:
 
     @classmethod
     def of(cls, log: Iterable[Entry], options: Entry) -> "History":
-        """The history that a log tells.
+        """The history that a log records.
 
         Args:
             log: its lines, in order.

@@ -126,10 +126,10 @@ class Archive:
     def members(self) -> dict[str, bytes]:
         """Content of every file, by its path inside the package."""
         with tarfile.open(self.path) as archive:
-            files = [member for member in archive if member.isfile()]
             return {
-                member.name.removeprefix("package/"): archive.extractfile(member).read()  # type: ignore
-                for member in files
+                member.name.removeprefix("package/"): file.read()
+                for member in archive
+                if (file := archive.extractfile(member)) is not None
             }
 
     def json(self, path: str) -> Any:
