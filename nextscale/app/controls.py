@@ -1,15 +1,14 @@
 """What the tabs share: controls of drawing, results, pictures that are shown, complaints."""
 
 import inspect
-import uuid
 from collections.abc import Callable, Iterator
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from nextscale.app.store import Store
 from nextscale.app.studio import Progress, Studio
 from nextscale.errors import UsageError
 from nextscale.pictures import enlarge
@@ -72,23 +71,10 @@ def results(
     )
 
 
-def shown(progress: Progress, gallery: gr.Gallery) -> tuple:
-    """Gallery, line and download button after a step."""
-    return (
-        kept([enlarge(picture) for picture in progress.pictures], gallery),
-        progress.told,
-        progress.file or None,
-    )
-
-
-def kept(pictures: list[Image.Image], component: gr.components.Component) -> list[str]:
-    """Paths of pictures that a component may show; no later result is written to the same path."""
-    folder = Path(component.GRADIO_CACHE)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{i:04d}-{uuid.uuid4().hex}.png" for i in range(len(pictures))]
-    for picture, path in zip(pictures, paths, strict=True):
-        picture.save(path, compress_level=1)
-    return [str(path) for path in paths]
+def shown(progress: Progress, store: Store) -> tuple:
+    """Returns what gallery, line and download button show after a step."""
+    pictures = store.pictures([enlarge(picture) for picture in progress.pictures])
+    return pictures, progress.told, progress.file or None
 
 
 def last_sample(images: list[tuple[str, Any]] | None, chosen: int) -> Image.Image:

@@ -4,17 +4,17 @@ It knows nothing of Gradio. Long work comes in steps, between which it can be st
 """
 
 import shlex
-import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from threading import Lock
+from typing import IO, Any, Literal
 
 import torch
 from PIL import Image
 
+from nextscale.app.store import Store
 from nextscale.app.tiles import code_colours, code_use, token_tiles
 from nextscale.checkpoint import identity
 from nextscale.editing.candidates import CANDIDATE_STEP
@@ -28,7 +28,6 @@ from nextscale.seeds import LARGEST_SEED
 Task = Literal["inpaint", "class", "outpaint", "vary"]
 TASKS: tuple[Task, ...] = ("inpaint", "class", "outpaint", "vary")
 MOST_IMAGES = 32
-KEPT = 3600  # seconds that an archive is kept for download
 MOST_CANDIDATES = 16
 
 
@@ -48,19 +47,42 @@ class Progress:
 
 
 class Studio:
-    """One model, and the folder of what can be downloaded.
+    """One model, and the files of what it draws.
 
     Args:
         pipe: the model.
         name: it was loaded by.
-        folder: of the archives.
+        store: keeps archives for download.
     """
 
-    def __init__(self, pipe: Pipeline, name: str, folder: Path) -> None:
+    def __init__(self, pipe: Pipeline, name: str, store: Store) -> None:
         self.pipe = pipe
         self.identity = identity(pipe, name)
-        self.folder = folder
+        self.store = store
+        self.working = Lock()
         self.colours = code_colours(pipe.tokenizer.quantizer.codebook)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Surrounds work with the model. Raises UsageError if the studio is closed."""
+        with self.working:
+            if self.store.closed:
+                raise UsageError("the page is stopping")
+            yield
+
+    def steps(self, job: Iterator[Progress]) -> Iterator[Progress]:
+        """Yields a job's progress; between two steps the studio can be closed."""
+        while True:
+            with self.step():
+                progress = next(job, None)
+            if progress is None:
+                return
+            yield progress
+
+    def close(self) -> None:
+        """Waits for the step that runs, which would crash in torch when the interpreter ends."""
+        with self.working:
+            self.store.close()
 
     def classes(self) -> list[str]:
         """Names of the classes, or their numbers where they have none, and that of no class."""
@@ -179,26 +201,20 @@ class Studio:
         return None if number == self.pipe.model.config.classes else number
 
     def pack(self, files: dict[str, Image.Image], words: Sequence[object]) -> str:
-        """Writes pictures, and the command that makes them again, into an archive."""
+        """Writes pictures, and the command that repeats them, into an archive; returns its path."""
         command, *rest = [str(word) for word in words]
         parts = [command, rest.pop(0)] if command == "edit" else [command]
         line = shlex.join(["nextscale", *parts, str(self.identity["model"]), *rest])
         record = {"command": line, **self.identity}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for old in self.folder.glob("nextscale-*.zip"):
-            if time.time() - old.stat().st_mtime > KEPT:
-                old.unlink(missing_ok=True)
-        with (
-            tempfile.NamedTemporaryFile(
-                dir=self.folder, prefix="nextscale-", suffix=".zip", delete=False
-            ) as file,
-            zipfile.ZipFile(file, "w") as archive,
-        ):
-            for name, picture in files.items():
-                with archive.open(name, "w") as entry:
-                    picture.save(entry, format="PNG")
-            archive.writestr("repeat.json", to_json(record))
-        return file.name
+
+        def save(file: IO[bytes]) -> None:
+            with zipfile.ZipFile(file, "w") as archive:
+                for name, picture in files.items():
+                    with archive.open(name, "w") as entry:
+                        picture.save(entry, format="PNG")
+                archive.writestr("repeat.json", to_json(record))
+
+        return self.store.write(".zip", save)
 
 
 def options_of(values: dict[str, Any]) -> list[str]:

@@ -88,7 +88,7 @@ def test_bad_input_is_answered_and_the_server_goes_on(client, image, mask, tmp_p
     cases = [
         (lambda: draw(client, count=33), "33"),
         (lambda: draw(client, seed=-4), "seed is -4"),
-        (lambda: draw(client, seed=1.5), "seed is 1.5; it must be a whole number"),
+        (lambda: draw(client, seed=1.5), "seed is 1.5; a whole number"),
         (lambda: edit(client, None, None), "there is no image"),
         (lambda: edit(client, image, None), "nothing is marked"),
         (lambda: edit(client, image, tmp_path / "wide.png"), "the mask has 9x8 pixels and"),

@@ -1,10 +1,8 @@
 """The page's work without the page."""
 
 import json
-import os
 import shlex
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -100,16 +98,6 @@ def test_archives_hold_a_command_that_makes_their_pictures(
         assert len(made) == len(packed) > 0
         for one, other in zip(made, packed, strict=True):
             assert Image.open(one).tobytes() == Image.open(other).tobytes(), name
-
-
-def test_archives_are_kept_for_an_hour(studio) -> None:
-    first = list(studio.draw(["bag"], 1, 0, PLAIN))[-1].file
-    second = list(studio.draw(["bag"], 1, 0, PLAIN))[-1].file
-    assert Path(first).exists()
-    os.utime(first, (0, 0))
-    list(studio.draw(["bag"], 1, 0, PLAIN))
-    assert not Path(first).exists()
-    assert Path(second).exists()
 
 
 def test_a_watch_stops_an_edit(studio, picture) -> None:
