@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from nextscale.app.controls import MODEL, buttons, results, sampling_controls, shown, telling
+from nextscale.app.controls import MODEL, buttons, reporting, results, sampling_controls, shown
 from nextscale.app.studio import MOST_IMAGES, Studio
 
 
@@ -26,7 +26,7 @@ def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
                 controls = sampling_controls(studio, defaults.cfg, defaults.mean_scales)
             go, stop = buttons("Draw", "draw")
         with gr.Column(scale=2, min_width=280):
-            gallery, told, file = results("Images", "drawn", 5)
+            gallery, summary, file = results("Images", "drawn", 5)
 
     def draw(
         labels: list[str],
@@ -45,9 +45,9 @@ def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
             yield shown(progress, studio.store)
 
     event = go.click(
-        telling(draw),
+        reporting(draw),
         [labels, count, seed, *controls],
-        [gallery, told, file],
+        [gallery, summary, file],
         api_name="draw",
         **MODEL,
     )

@@ -13,10 +13,10 @@ from nextscale.app.controls import (
     buttons,
     last_sample,
     paintable,
+    reporting,
     results,
     sampling_controls,
     shown,
-    telling,
 )
 from nextscale.app.store import Store
 from nextscale.app.studio import MOST_CANDIDATES, Studio
@@ -81,7 +81,7 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
                 controls = sampling_controls(studio, 0.0, 0)
             go, stop = buttons("Edit", "edit")
         with gr.Column(scale=1, min_width=280):
-            gallery, told, file = results("Candidates", "edits", 4)
+            gallery, summary, file = results("Candidates", "edits", 4)
 
     def edit(
         image: dict[str, Any],
@@ -136,9 +136,9 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
 
     given = [editor, task, label, candidates, seed, recode, fill, paste, feather, rule]
     event = go.click(
-        telling(edit),
+        reporting(edit),
         [*given, keep_scales, sides, *controls],
-        [gallery, told, file],
+        [gallery, summary, file],
         api_name="edit",
         **MODEL,
     )
@@ -154,12 +154,12 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
             picture, mask = studio.example()
         return on_canvas(paintable(picture), paintable(mask), studio.store), "inpaint"
 
-    take.click(telling(put), [drawn, chosen], editor, queue=False, api_visibility="private")
-    example.click(telling(begin), None, [editor, task], api_visibility="private", **MODEL)
+    take.click(reporting(put), [drawn, chosen], editor, queue=False, api_visibility="private")
+    example.click(reporting(begin), None, [editor, task], api_visibility="private", **MODEL)
 
 
 def on_canvas(picture: Image.Image, mask: Image.Image | None, store: Store) -> dict[str, Any]:
-    """A picture, with what is white in a mask painted over it, as an editor takes it."""
+    """Returns an editor's value: a picture whose mask's white part is painted over."""
     pictures = [picture.convert("RGBA")]
     if mask is not None:
         paint = Image.new("RGBA", picture.size, PAINT)
@@ -173,7 +173,7 @@ def on_canvas(picture: Image.Image, mask: Image.Image | None, store: Store) -> d
 def painted(
     value: dict[str, Any] | None, size: tuple[int, int]
 ) -> tuple[Image.Image, Image.Image | None]:
-    """The picture in an editor and what is painted over it, white; None if nothing is.
+    """Returns the picture in an editor and a mask, white where painted; None if nothing is.
 
     A picture enlarged by whole pixels for painting is taken back to the model's size (H, W).
     """
@@ -196,7 +196,7 @@ def painted(
 
 
 def numbers(text: str) -> list[int]:
-    """Whole numbers separated by spaces."""
+    """Returns whole numbers separated by spaces or commas."""
     try:
         return [int(word) for word in text.replace(",", " ").split()]
     except ValueError:

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from nextscale.app.controls import MODEL, last_sample, paintable, telling
+from nextscale.app.controls import MODEL, last_sample, paintable, reporting
 from nextscale.app.studio import Studio
 from nextscale.errors import UsageError
 from nextscale.pictures import enlarge
@@ -48,7 +48,7 @@ def inside_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
         after = [enlarge(picture) for picture in pictures]
         return studio.store.pictures(maps), studio.store.pictures(after), table
 
-    go.click(telling(look_inside), image, [tiles, growth, use], api_name="look_inside", **MODEL)
+    go.click(reporting(look_inside), image, [tiles, growth, use], api_name="look_inside", **MODEL)
 
     def put(images: list[tuple[str, Any]] | None, chosen: int) -> str:
         """The last sample."""
@@ -60,5 +60,5 @@ def inside_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
             picture, _ = studio.example()
         return studio.store.pictures([paintable(picture)])[0]
 
-    take.click(telling(put), [drawn, chosen], image, queue=False, api_visibility="private")
-    example.click(telling(begin), None, image, api_visibility="private", **MODEL)
+    take.click(reporting(put), [drawn, chosen], image, queue=False, api_visibility="private")
+    example.click(reporting(begin), None, image, api_visibility="private", **MODEL)

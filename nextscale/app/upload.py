@@ -39,7 +39,7 @@ def upload_route(page: gr.Blocks, store: Store) -> Route:
                     return PlainTextResponse("the request is no form with files\n", 400)
                 paths = [await run_in_threadpool(keep, store, each) for each in files]
         except ClientDisconnect:
-            return Response(status_code=400)  # which nobody receives
+            return Response(status_code=400)  # the client is gone
         except UsageError as error:
             return PlainTextResponse(f"{error}\n", 507)
         page.upload_file_set.update(paths)
