@@ -38,7 +38,7 @@ def run(options: Namespace) -> int:
 
     device = usable_device(options.device)
     config, whole = described(config)
-    with progress("estimating", runs(config), "rows") as advance:
+    with progress("estimating", runs(config, device), "rows") as advance:
         report = estimate(config, device, advance, whole)
     if config.json:
         write_report(report, config.json)
