@@ -116,7 +116,7 @@ def decoder_flops(config: TokenizerConfig) -> int:
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """The processor's name, from the operating system."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             lines = dict(line.rstrip().split("\t: ", 1) for line in file if "\t: " in line)

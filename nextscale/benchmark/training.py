@@ -108,7 +108,7 @@ class TrainingStep:
         return loss_of(self.network, self.given, self.kind)
 
     def run(self) -> Parts:
-        """Updates the weights once, and tells the seconds."""
+        """Updates the weights once, and returns the seconds."""
         begin = stopwatch(self.device)
         self.loss().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
@@ -144,7 +144,7 @@ def measure(
     """The report; its `rows` hold a kind of training and a batch each.
 
     Args:
-        advance: is told of every run, of `runs(config)` ones.
+        advance: receives 1 after each run, of `runs(config)` runs.
     """
     rows = []
     for kind in kinds(config, device):
@@ -191,5 +191,5 @@ def kinds(config: TrainConfig, device: torch.device) -> list[Kind]:
 
 
 def runs(config: TrainConfig, device: torch.device) -> int:
-    """How often `measure` tells that it went on."""
+    """Number of runs of `measure`."""
     return len(kinds(config, device)) * len(config.batch) * (config.repeats + 2)

@@ -30,7 +30,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Estimates and tells."""
+    """Estimates and prints."""
     config = from_options(EstimateConfig, options)
     check_report(config.json)
     from nextscale.benchmark.estimate import estimate, runs
@@ -60,7 +60,7 @@ def run(options: Namespace) -> int:
 
 
 def described(config: EstimateConfig) -> tuple[EstimateConfig, ModelConfig]:
-    """What is estimated, and of which networks.
+    """Returns the options with tasks, batch and name, and the networks that they describe.
 
     Raises:
         UsageError: if two ways to name the networks are given, or a recipe is another command's.

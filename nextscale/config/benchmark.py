@@ -25,7 +25,7 @@ class GrowthConfig:
         measured_sides: of token maps that are drawn; powers of two.
         depth: of the trunk that is measured.
         width: of the trunk, whose heads are 64 wide.
-        repeats: measurements; their median is told.
+        repeats: measurements; the median is reported.
         json: also write the report there.
     """
 
@@ -62,7 +62,7 @@ class SampleConfig:
         modes: ways of drawing: exact, compiled (torch.compile), int8 (compiled too); without it
             those that the device has instructions for.
         batch: images drawn at once.
-        repeats: measurements of each row; their median is told.
+        repeats: measurements of each row; the median is reported.
         memory: also measure peak memory, each row in a process of its own.
         json: also write the report there.
     """
@@ -94,7 +94,7 @@ class TrainConfig:
         batch: images an optimizer step.
         activation_checkpointing: share of the transformer's blocks; see `train var`.
         compile: through torch.compile.
-        repeats: measurements of each row; their median is told.
+        repeats: measurements of each row; the median is reported.
         memory: also measure peak memory, each row in a process of its own.
         json: also write the report there.
     """
@@ -128,7 +128,7 @@ class MethodsConfig:
         batch: images drawn at once.
         diffusion_steps: of the diffusion peer.
         timed_steps: of them, which are measured and stand for all.
-        repeats: measurements of each method; their median is told.
+        repeats: measurements of each method; the median is reported.
         json: also write the report there.
     """
 
@@ -168,7 +168,7 @@ class EstimateConfig:
             the device has instructions for.
         batch: images at once.
         activation_checkpointing: share of the blocks, in training the transformer.
-        rate: GFLOP/s, of which the time follows; 0 measures what this machine multiplies in
+        rate: GFLOP/s that the time is computed from; 0 measures what this machine reaches in
             float32.
         json: also write the report there.
     """
