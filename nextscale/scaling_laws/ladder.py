@@ -18,7 +18,7 @@ from nextscale.documents import parse_document, read_document
 from nextscale.errors import UsageError
 from nextscale.files import write_text
 from nextscale.training.launch import STOPPED, finished, run_to_its_end
-from nextscale.training.state import RunDirectory
+from nextscale.training.options import check_options
 
 Train = Callable[[list[str]], int]
 
@@ -94,8 +94,7 @@ def check_asked(given: VarTraining) -> None:
     file = options_file(given)
     if file.is_file():
         asked = parse_document(read_document(file), file)
-        run = RunDirectory(Path(given.out), writes=False)
-        run.compare(asked, plain(asdict(given)), given, may_lengthen=False)
+        check_options(asked, plain(asdict(given)), given, Path(given.out), may_lengthen=False)
 
 
 def command_of(given: VarTraining) -> list[str]:

@@ -26,10 +26,11 @@ from nextscale.config.run import TrainingConfig
 from nextscale.errors import escaped
 from nextscale.files import replacing_file
 from nextscale.training.best import Best
+from nextscale.training.directory import PICTURES, RunDirectory
 from nextscale.training.hints import hints
 from nextscale.training.history import History
-from nextscale.training.report import PICTURES, REPORT, picture_name, write_report
-from nextscale.training.state import RunDirectory, flat
+from nextscale.training.options import flat
+from nextscale.training.report import REPORT, picture_name, write_report
 
 PRECISIONS = {  # accelerate's names, ours in messages, and in what products are taken
     "fp16": ("fp16", torch.float16),

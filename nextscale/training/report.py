@@ -7,10 +7,11 @@ from pathlib import Path
 
 from nextscale.files import write_text
 from nextscale.training.chart import chart
+from nextscale.training.directory import PICTURES
 from nextscale.training.hints import hints
 from nextscale.training.history import Entry, History, Point, curve
 
-REPORT, PICTURES = "report.html", "pictures"
+REPORT = "report.html"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
