@@ -20,7 +20,6 @@ from nextscale.acceleration import can_compile
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
-from nextscale.errors import escaped
 from nextscale.files import replacing
 from nextscale.training.best import Best
 from nextscale.training.directory import FINAL, RunDirectory
@@ -93,7 +92,7 @@ class Run:
         objective, found = self.build()
         first = self.restore(found)
         if self.ending.reached(first) and self.directory.finished(first):
-            self.accelerator.print(self.ending.ways_on(first))
+            self.monitor.say(self.ending.ways_on(first))
         else:
             self.keep_best()  # a kill may have come between a checkpoint and this copy of it
             self.begin(objective)
@@ -141,7 +140,7 @@ class Run:
         self.best.load_state_dict(saved["best"])
         self.directory.forget_log_after(saved["step"])
         self.directory.forget(self.config.keep, self.best.step)
-        self.accelerator.print(escaped(f"continuing from {place}"))
+        self.monitor.say(f"continuing from {place}")
         return saved["step"]
 
     def begin(self, objective: nn.Module) -> None:

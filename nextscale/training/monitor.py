@@ -65,6 +65,10 @@ class Monitor:
         precision = str(accelerator.mixed_precision)
         self.precision, self.dtype = PRECISIONS.get(precision, ("fp32", torch.float32))
 
+    def say(self, line: str) -> None:
+        """Prints a line once, whatever names stand in it."""
+        self.accelerator.print(escaped(line))
+
     def measure(self, step: Callable[[], object], images: int) -> None:
         """Takes the device's peak and counts the FLOPs of an image from a step on `images`.
 
@@ -99,12 +103,12 @@ class Monitor:
         }
         self.directory.log(entry)
         peak = "" if self.peak is None else f"{self.precision} peak {self.peak / 1e9:.0f} GFLOP/s, "
-        self.accelerator.print(
+        self.say(
             f"{parameters:,} parameters, {self.flops / 1e9:.2f} GFLOP an image in training, {peak}"
             f"{steps} steps of {self.batch_size} images"
         )
         for note in notes:
-            self.accelerator.print(escaped(note))
+            self.say(note)
         self.accelerator.init_trackers("tensorboard")
 
     def steps(self, step: int, figures: Mapping[str, Any]) -> None:
@@ -147,7 +151,7 @@ class Monitor:
         self.directory.log(entry)
         flat = flatten({f"validation/{name}": value for name, value in figures.items()})
         self.accelerator.log(flat, step=step)
-        self.accelerator.print(f"step {step}: {summary(figures)}; {best.standing()}")
+        self.say(f"step {step}: {summary(figures)}; {best.standing()}")
 
     def finish(self, step: int, best: Best, stopped: str) -> None:
         """Writes that the run is at its end, and which of its checkpoints is better.
@@ -157,14 +161,14 @@ class Monitor:
             stopped: why the run ends before its last step; empty if it does not.
         """
         for line in filter(None, (stopped, best.verdict(step))):
-            self.accelerator.print(line)
+            self.say(line)
         entry = {"step": step, "event": "finished", "stopped": stopped}
         self.directory.log(entry | {"best_step": best.step, "best": best.value, "last": best.last})
         history = self.report()
         for line in hints(history):
-            self.accelerator.print(f"hint: {line}")
+            self.say(f"hint: {line}")
         report = self.directory.path / REPORT
-        self.accelerator.print(f"curves, pictures and hints are in {report}")
+        self.say(f"curves, pictures and hints are in {report}")
 
     def share_of_peak(self, rate: float) -> dict[str, Any]:
         """What a rate in FLOP/s is of the peak; nothing where there is no peak above the rate.

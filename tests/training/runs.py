@@ -105,6 +105,24 @@ def run_and_die(words: list[str], moment: str, step: int) -> None:
     raise SystemExit(main(words))
 
 
+def run_and_die_at(words: list[str], event: str, place: str) -> None:
+    """Trains and kills itself right before the first of Python's audit events about a place.
+
+    Args:
+        words: of the command.
+        event: such as `os.rename`, `os.remove` or `open`.
+        place: part of the path that the event is about.
+    """
+
+    def kill(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == event and any(place in str(argument) for argument in arguments[:2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    quiet_machine()
+    sys.addaudithook(kill)
+    raise SystemExit(main(words))
+
+
 class _Death:
     """Counts calls and kills the process at one of them."""
 

@@ -15,6 +15,7 @@ from nextscale import checkpoint
 from nextscale.data.images import Batch
 from nextscale.training import engine, loop
 from nextscale.training.directory import LOCK, RunDirectory, name_of
+from nextscale.training.monitor import Monitor
 from nextscale.weights import read_tensors
 from tests.training import runs
 
@@ -297,7 +298,9 @@ def test_nothing_to_resume_is_reported(
 ) -> None:
     words = ["--epochs", 1, "--max-steps", 1, "--resume"]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
-    assert "run holds no checkpoint: the run starts from the beginning" in "".join(capfd.readouterr())
+    assert "run holds no checkpoint: the run starts from the beginning" in "".join(
+        capfd.readouterr()
+    )
 
 
 def test_a_run_that_failed_at_once_gives_its_place_to_another(
@@ -313,3 +316,21 @@ def test_a_run_that_failed_at_once_gives_its_place_to_another(
     assert runs.train("tokenizer", out, pictures, *words, "--seed", 5) == 0
     assert not runs.log(out, "failed")
     assert runs.checkpoints(out) == [name_of(1)]
+
+
+def test_a_run_stopped_before_its_first_checkpoint_gives_its_place_to_another(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, words = tmp_path / "run", ["--epochs", 1, "--max-steps", 1]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "start", interrupted)
+        assert runs.train("tokenizer", out, pictures, *words) == 130
+    assert runs.log(out, "failed")
+    assert runs.train("tokenizer", out, pictures, *words, "--seed", 5) == 0
+    for folder in ("checkpoints", "best"):
+        shutil.rmtree(out / folder)
+    assert runs.train("tokenizer", out, pictures, *words, "--seed", 6) == 2  # it has a model

@@ -93,6 +93,39 @@ def test_killed_and_stopped_runs_continue_exactly(
     runs.assert_identical(runs.last_state(stopped)["average"], runs.last_state(whole)["average"])
 
 
+KILLS = [  # right before these, one after the other
+    ("os.rename", ".config.json.tmp-"),
+    ("os.mkdir", "checkpoints"),
+    ("open", "log.jsonl"),
+    ("os.rename", "step-00000001"),  # to its place
+    ("os.rename", ".reconstructions-00000002.png.tmp-"),
+    ("os.rename", "step-00000001"),  # away, since only one is kept
+    ("os.rmdir", "step-00000001.tmp-"),
+    ("os.mkdir", ".best.tmp-"),
+    ("os.rename", ".report.html.tmp-"),
+    ("os.mkdir", ".final.tmp-"),
+]
+
+
+def test_killed_writers_leave_nothing_behind(pictures: Path, tmp_path: Path) -> None:
+    words = ["--epochs", 1, "--validate-every", 0.67, "--save-every", 1, "--keep", 1, "--resume"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert runs.train("tokenizer", whole, pictures, *words) == 0
+    again = runs.train_words("tokenizer", killed, pictures, *words)
+    for event, place in KILLS:
+        process = runs.start(runs.run_and_die_at, again, event, place)
+        assert runs.exit_code(process) == -signal.SIGKILL, place
+    assert runs.exit_code(runs.start(runs.run_all, [again])) == 0
+    assert_same_run(killed, whole)
+    assert files_of(killed) == files_of(whole)
+
+
+def files_of(out: Path) -> set[str]:
+    """What lies in a run, but TensorBoard's files, which have the time in their names."""
+    found = {str(path.relative_to(out)) for path in out.rglob("*")}
+    return {name for name in found if not name.startswith("tensorboard")}
+
+
 def test_log_holds_every_step_once(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["--epochs", 2, "--log-every", 1, "--validate-every", 1]
