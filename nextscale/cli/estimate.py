@@ -30,7 +30,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Estimates and tells."""
+    """Estimates and prints the tables."""
     config = from_options(EstimateConfig, options)
     check_report(config.json)
     from nextscale.benchmark.estimate import estimate, runs

@@ -49,7 +49,7 @@ def climb(
     Raises:
         UsageError: if a run there has another configuration, or a training cannot start, as the
             others would not.
-        KeyboardInterrupt: if a run was told to stop; it has saved.
+        KeyboardInterrupt: if a run was asked to stop; it has saved.
     """
     folder, missing = Path(config.out), Missing()
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,9 @@ def climb(
         if code in STOPPED:
             raise KeyboardInterrupt
         if code and not (place / "log.jsonl").exists():
-            raise UsageError(f"{name} could not start and has told why; mend it and run this again")
+            raise UsageError(
+                f"{name} could not start and has printed why; mend it and run this again"
+            )
         if code:
             missing.failed[name] = code
     return missing

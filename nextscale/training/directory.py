@@ -43,6 +43,7 @@ from nextscale.training.options import (
     OF_DATA,
     OF_WEIGHTS,
     check_options,
+    is_record,
     option_notes,
     planned_epochs,
     recorded,
@@ -101,8 +102,11 @@ class RunDirectory:
             check_replaceable(place, FINAL)
         wanted = recorded(command, config, known_names())
         file = self.path / CONFIG
-        if file.exists() and not self.holds_nothing():
-            found, known = read_json(file), (self.path / DATA).exists()
+        found = read_json(file) if file.exists() else {}
+        if found and not is_record(found):
+            raise UsageError(f"{self.path} holds no run, but a checkpoint; give a run's directory")
+        if found and not self.holds_nothing():
+            known = (self.path / DATA).exists()
             free = (*OF_DATA * known, *OF_WEIGHTS * bool(self.saved()))
             check_options(found, wanted, config, self.path, free)
             self.changes = self.compare_data(data, command, config.data.changed)
@@ -168,22 +172,24 @@ class RunDirectory:
             return [f"{self.path} has no record of its data; from now on it has"]
         was = read_record(file)
         found = differences(was, data)
-        told = f"{self.path} was trained on other data ({'; '.join(found)})"
+        line = f"{self.path} was trained on other data ({'; '.join(found)})"
         if found and command != "train tokenizer" and not same_numbers(was, data):
             raise UsageError(
-                f"{told}, where classes have other numbers; start a run with --init in another "
+                f"{line}, where classes have other numbers; start a run with --init in another "
                 "directory"
             )
         if found and not may_change:
             raise UsageError(
-                f"{told}; give the data as it was, or --data.changed to go on with it as it is"
+                f"{line}; give the data as it was, or --data.changed to go on with it as it is"
             )
-        return [told] if found else []
+        return [line] if found else []
 
     def holds_nothing(self) -> bool:
-        """Whether the run has neither a checkpoint nor a model, nor a kill left one aside."""
+        """Whether the run has no checkpoint, no model (not even one put aside) and no figures."""
         aside = (*self.path.glob(".*.old-*"), *self.checkpoints.glob(".*.old-*"))
-        return not (self.saved() or aside or self.best.exists() or self.final.exists())
+        if self.saved() or aside or self.best.exists() or self.final.exists():
+            return False
+        return not any(e.get("event") in ("validation", "finished") for e in self.entries())
 
     def saved(self) -> list[Path]:
         """Whole checkpoints, oldest first."""

@@ -1,4 +1,4 @@
-"""What a run tells of itself: its log, TensorBoard, the progress bar; and how fast it is."""
+"""Reports a run: its log, TensorBoard, the progress bar, pictures, and its speed."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +39,7 @@ PRECISIONS = {  # accelerate's names, ours in messages, and in what products are
 
 
 class Monitor:
-    """Gathers the terms of training steps and tells of them.
+    """Gathers the terms of training steps and reports them.
 
     Args:
         accelerator: of the run.
@@ -83,7 +83,7 @@ class Monitor:
     def start(
         self, parameters: int, steps: int, notes: list[str], facts: Mapping[str, Any]
     ) -> None:
-        """Tells what is about to happen; opens TensorBoard.
+        """Prints and logs what is about to happen; opens TensorBoard.
 
         Args:
             facts: more that the log records: of the data, and how validations are judged.
@@ -207,7 +207,7 @@ class Monitor:
                 save_image(shown, cast(BinaryIO, file), format="png")
 
     def report(self) -> History:
-        """Draws the report of the log as it is; returns what it tells."""
+        """Draws the report of the log; returns the history that the log records."""
         history = History.of(self.directory.entries(), self.options)
         if self.accelerator.is_main_process:
             write_report(self.directory.path, self.command, history)

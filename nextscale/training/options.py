@@ -74,10 +74,13 @@ def read_options(file: Path, command: str) -> dict[str, Any]:
         command: that takes them.
 
     Raises:
-        UsageError: if the file is a link or damaged, or the record of another command.
+        UsageError: if the file is a link or damaged, of a checkpoint, or of another command.
     """
     check_no_link(file)
-    return options_of(read_json(file), command, file.parent)
+    record = read_json(file)
+    if not is_record(record):
+        raise UsageError(f"{file} is no record of a run; give a run's directory")
+    return options_of(record, command, file.parent)
 
 
 def options_of(record: dict[str, Any], command: str, where: Path) -> dict[str, Any]:

@@ -54,12 +54,12 @@ def state(command: str, history: History) -> str:
     """How far the run is, in a sentence."""
     steps = history.start.get("steps", "?")
     best = history.best
-    told = f"{command}, step {history.done} of {steps}"
+    line = f"{command}, step {history.done} of {steps}"
     if best is not None:
-        told += f"; best validation {history.figure} {best[1]:.4g} at step {best[0]:.0f}"
+        line += f"; best validation {history.figure} {best[1]:.4g} at step {best[0]:.0f}"
     if history.finished:
-        told += f"; {history.finished.get('stopped') or 'finished'}"
-    return told
+        line += f"; {history.finished.get('stopped') or 'finished'}"
+    return line
 
 
 def charts(history: History) -> Iterable[str]:

@@ -237,7 +237,7 @@ def run_all_sharded(commands: Sequence[list[str]]) -> None:
         return weights(train_state)
 
     weights = TrainState.weights
-    TrainState.weights = sharded_weights
+    TrainState.weights = sharded_weights  # pyright: ignore
     engine.Accelerator = sharding  # pyright: ignore
     run_all(commands)
 

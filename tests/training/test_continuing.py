@@ -240,6 +240,29 @@ def test_names_of_models_and_data_are_recorded_as_they_are(
     assert record["cache"] == ""
 
 
+@pytest.mark.parametrize("words", [["--resume"], [], ["--resume", "--seed", "1"]])
+def test_a_checkpoint_is_no_run(
+    words: list[str],
+    trained: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    place = Path(shutil.copytree(trained, tmp_path / "final"))
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    assert runs.train("tokenizer", place, pictures, *words) == 2
+    assert str(place) in refusal(capfd)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
+def test_nothing_but_a_directory_starts_no_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert resume("tokenizer", tmp_path / "typo", "--patience=3") == 2
+    assert f"{tmp_path / 'typo'} holds no run to resume" in refusal(capfd)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_finished_run_says_so(
     trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -331,6 +331,7 @@ def test_a_run_stopped_before_its_first_checkpoint_gives_its_place_to_another(
         assert runs.train("tokenizer", out, pictures, *words) == 130
     assert runs.log(out, "failed")
     assert runs.train("tokenizer", out, pictures, *words, "--seed", 5) == 0
-    for folder in ("checkpoints", "best"):
+    for folder in ("checkpoints", "best", "final"):
         shutil.rmtree(out / folder)
-    assert runs.train("tokenizer", out, pictures, *words, "--seed", 6) == 2  # it has a model
+        assert runs.train("tokenizer", out, pictures, *words, "--seed", 6) == 2
+    assert runs.log(out, "finished")  # which are worth more than the place
