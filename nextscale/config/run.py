@@ -72,8 +72,8 @@ class TrainingConfig:
         seed: of the weights' start, the order of images, their augmentation, and every draw.
         epochs: passes over the data. A run whose schedule does not end (`constant`, or with
             `restart_epochs`) may be continued with more.
-        max_steps: stop after this number of optimizer steps; 0 is off. The schedule still counts epochs,
-            and a continuation goes on to their end unless this is given again.
+        max_steps: stop after this number of optimizer steps; 0 is off. The schedule still counts
+            epochs, and a continuation goes on to their end unless this is given again.
         batch_size: images an optimizer step, over all processes.
         accumulation: micro-steps that a batch is divided into.
         learning_rate: at the peak of the schedule; it is not scaled by the batch size.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nextscale.training import loop
+from nextscale.training import loop, saved
+from nextscale.weights import write_pickle
 from tests.training import runs
 
 WORDS = {
@@ -181,6 +182,31 @@ def test_a_damaged_state_is_one_line(
     (line,) = capfd.readouterr().err.splitlines()
     assert f"{file} cannot be read" in line
     assert f"remove {place} to continue from the checkpoint before" in line
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("average", lambda values: [value.flatten()[:1] for value in values]),
+        ("average", lambda values: [value * float("nan") for value in values]),
+        ("average", lambda values: values[1:]),
+        ("stage", lambda counts: {name: count[:1] for name, count in counts.items()}),
+        ("stage", lambda counts: {}),
+    ],
+)
+def test_a_state_of_another_shape_is_one_line(
+    part: str, change, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Averages and counts that fit by broadcasting would be taken silently."""
+    out, words = tmp_path / "run", ["--ema", 0.9, "--loss.revive-every", 2, "--max-steps", 1]
+    assert runs.train("tokenizer", out, pictures, *words) == 0
+    (place,) = (out / "checkpoints").iterdir()
+    state = saved.load_training(place)
+    write_pickle({**state, part: change(state[part])}, place / saved.TRAINING)
+    capfd.readouterr()
+    assert runs.train("tokenizer", out, pictures, *words, "--resume") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"({part}: " in line
 
 
 def test_the_run_records_its_whole_configuration(trained: Path) -> None:
