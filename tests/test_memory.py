@@ -80,7 +80,7 @@ def test_a_batch_of_the_api_is_refused(pipe: Pipeline, monkeypatch: pytest.Monke
     one = drawing_bytes(ModelConfig(pipe.config.tokenizer, pipe.model.config), 1, False, 4)
     monkeypatch.setattr(memory, "available", lambda: 5 * one)
     assert len(pipe.sample([None] * 5, batch=5, cfg=0.0)) == 5
-    with pytest.raises(UsageError, match="6 images at once.*smaller batch"):
+    with pytest.raises(UsageError, match=r"6 images at once.*smaller batch"):
         pipe.sample([None] * 6, batch=6, cfg=0.0)
     assert len(pipe.sample([None] * 6, batch=3, cfg=0.0)) == 6
 

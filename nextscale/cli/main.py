@@ -98,11 +98,18 @@ def line_of(error: Exception, words: list[str]) -> str | None:
         hint = to_install(EXTRAS.get(words[0], "train"))
         missing = f"`{words[0]}` needs {package}, which is not installed; {hint}"
         return None if package == "nextscale" else missing
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and ran_out(str(error))):
+        return "memory ran out; give a smaller batch, size or model"
     if isinstance(error, OSError) and error.errno is not None:
         # a full disk, a directory that may not be written to
         said = disk_full(error) if error.errno in FULL else error.strerror
         return f"{error.filename}: {said}" if error.filename else said
     return None
+
+
+def ran_out(said: str) -> bool:
+    """Whether torch says that the memory of a CPU or an accelerator is used up."""
+    return "can't allocate memory" in said or "out of memory" in said
 
 
 def print_anywhere() -> None:

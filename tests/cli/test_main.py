@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import torch
 
 from nextscale.cli.main import COMMANDS, main
 from nextscale.errors import UsageError
@@ -127,6 +129,24 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it(missing, extra, 
     wanted = f"`{words[0]}` needs {missing}, which is not installed; `pip install '.[{extra}]'`"
     assert done.stderr.startswith(f"nextscale: error: {wanted}")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: bytearray(2**62),
+        lambda: np.empty(2**62, np.uint8),
+        lambda: torch.empty(2**62, dtype=torch.uint8),
+        lambda: raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")),
+    ],
+)
+def test_memory_that_ran_out_is_one_line(error, refused, monkeypatch):
+    monkeypatch.setattr("nextscale.cli.models.run", lambda options: error())
+    assert "memory ran out" in refused("models")
+
+
+def raising(error):
+    raise error
 
 
 def test_debug_shows_where_an_error_arose():

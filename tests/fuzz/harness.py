@@ -122,6 +122,8 @@ def complaint(words: list[str], *, legal: bool = True) -> str:
     lines = told.splitlines()
     if code != 2 or not lines or not lines[-1].startswith("nextscale: error: "):
         return f"{shown!r} ended with {code}: {told[-300:]!r}"
+    if "memory ran out" in lines[-1]:
+        return f"{shown!r} takes memory without bound"
     errors = [line for line in lines if "error" in line.lower() or "Traceback" in line]
     if len(errors) > 1 or len(lines[-1]) > 1500:
         return f"{shown!r} told more than a line: {told[:300]!r}"
