@@ -4,6 +4,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +31,30 @@ def parameters(module: nn.Module) -> int:
 
 def count_flops(function: Callable[[], object]) -> int:
     """Floating-point operations (2 a multiply-add) of products and convolutions in one call."""
-    from torch.utils import flop_counter  # takes a second, with what it needs
+    from torch.utils.flop_counter import FlopCounterMode
 
+    flop_formulas()
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+@cache
+def flop_formulas() -> dict[Any, Callable[..., int]]:
+    """Torch's formulas of operators, with those of the CPU's fused attention."""
+    from torch.utils import flop_counter
+
+    aten = torch.ops.aten
+
+    @flop_counter.register_flop_formula(aten._scaled_dot_product_flash_attention_for_cpu)
     def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
         return flop_counter.sdpa_flop_count(query, key, value)
 
-    def attention_backward(gradient: torch.Size, *inputs: Any, **__: Any) -> int:
+    @flop_counter.register_flop_formula(aten._scaled_dot_product_flash_attention_for_cpu_backward)
+    def backward(gradient: torch.Size, *inputs: Any, **__: Any) -> int:
         return flop_counter.sdpa_backward_flop_count(gradient, *inputs[:3])
 
-    aten = torch.ops.aten
-    fused = {  # the counter knows CUDA's fused attention, not the CPU's
-        aten._scaled_dot_product_flash_attention_for_cpu: attention,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
-    }
-    with flop_counter.FlopCounterMode(display=False, custom_mapping=fused) as counter:
-        function()
-    return counter.get_total_flops()
+    return flop_counter.flop_registry
 
 
 def transformer_flops(config: ModelConfig) -> int:
@@ -139,7 +148,7 @@ def check_drawing_room(config: ModelConfig, batch: int, guided: bool, like: Tens
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """The processor's name, from the operating system."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             lines = dict(line.rstrip().split("\t: ", 1) for line in file if "\t: " in line)
