@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.memory import check_memory
@@ -17,6 +17,7 @@ from nextscale.scales import areas, length, spans
 from nextscale.tokenizer.autoencoder import SpatialAttention
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+FLOAT = 4  # bytes of a float32
 TRAINED = 4  # copies of the weights in training: themselves, gradients, two moments
 # Products whose better rate is called the peak: (m, k, n).
 PEAK_PRODUCTS = ((2048, 2048, 2048), (512, 1024, 4096))
@@ -113,6 +114,37 @@ def decoder_flops(config: TokenizerConfig) -> int:
         if isinstance(part, SpatialAttention):
             products += 2 * area * area * part.norm.num_channels
     return 2 * products
+
+
+def drawing_bytes(config: ModelConfig, batch: int, guided: bool, itemsize: int) -> int:
+    """Least memory in bytes that drawing a batch takes beside the weights.
+
+    The keys and values of all tokens, and the logits of the finest scale, once as they are and once
+    filtered. What `benchmark.estimate` predicts is exact and takes seconds.
+
+    Args:
+        config: of a checkpoint with a transformer.
+        batch: images drawn at once.
+        guided: whether each image is drawn with and without its class.
+        itemsize: bytes of a number of the transformer's weights.
+    """
+    assert config.model is not None
+    scales, codes = config.tokenizer.scales, config.tokenizer.codes
+    cache = 2 * config.model.depth * length(scales) * config.model.width * itemsize
+    drawn = areas(scales)[-1] if config.model.order == "scales" else 1  # tokens at once
+    return batch * (2 if guided else 1) * (cache + 2 * drawn * codes * FLOAT)
+
+
+def check_drawing_room(config: ModelConfig, batch: int, guided: bool, like: Tensor) -> None:
+    """Raises UsageError if a batch has no room in this machine's memory, before it is drawn.
+
+    Args:
+        config, batch, guided: as in `drawing_bytes`.
+        like: a weight of the transformer. An accelerator complains of its own memory.
+    """
+    if like.device.type == "cpu":
+        needed = drawing_bytes(config, batch, guided, like.itemsize)
+        check_memory(needed, f"drawing {batch:,} images at once", "give a smaller batch")
 
 
 def processor() -> str:
