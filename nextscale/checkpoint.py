@@ -19,7 +19,7 @@ import torch
 from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.devices import usable_device
-from nextscale.errors import UsageError, did_you_mean
+from nextscale.errors import UsageError, did_you_mean, escaped
 from nextscale.files import PathLike, read_json, recover, replacing, to_json
 from nextscale.hub import download, hub_errors
 from nextscale.models.build import build_model
@@ -150,7 +150,7 @@ def best_of(folder: Path, weights: str = TOKENIZER) -> Path:
 def notice(line: str) -> None:
     """Prints a line once on stderr; where several processes run, one speaks for all."""
     if os.environ.get("RANK", "0") == "0":
-        print(line, file=sys.stderr, flush=True)
+        print(escaped(line), file=sys.stderr, flush=True)
 
 
 def save(pipe: Pipeline, directory: PathLike, *, dtype: torch.dtype | None = None) -> None:
@@ -296,7 +296,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def identity(pipe: Pipeline, name: str, transformer_hash: str = "") -> dict[str, Any]:
-    """What a record of drawn images tells of a model, loaded by this name, and of its machine.
+    """What a record of sampled images holds about a model, loaded by this name, and its machine.
 
     Args:
         transformer_hash: taken when it was loaded, where it was quantized since.

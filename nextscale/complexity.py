@@ -4,11 +4,12 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.memory import check_memory
@@ -16,6 +17,7 @@ from nextscale.scales import areas, length, spans
 from nextscale.tokenizer.autoencoder import SpatialAttention
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+FLOAT = 4  # bytes of a float32
 TRAINED = 4  # copies of the weights in training: themselves, gradients, two moments
 # Products whose better rate is called the peak: (m, k, n).
 PEAK_PRODUCTS = ((2048, 2048, 2048), (512, 1024, 4096))
@@ -29,22 +31,30 @@ def parameters(module: nn.Module) -> int:
 
 def count_flops(function: Callable[[], object]) -> int:
     """Floating-point operations (2 a multiply-add) of products and convolutions in one call."""
-    from torch.utils import flop_counter  # takes a second, with what it needs
+    from torch.utils.flop_counter import FlopCounterMode
 
+    flop_formulas()
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+@cache
+def flop_formulas() -> dict[Any, Callable[..., int]]:
+    """Torch's formulas of operators, with those of the CPU's fused attention."""
+    from torch.utils import flop_counter
+
+    aten = torch.ops.aten
+
+    @flop_counter.register_flop_formula(aten._scaled_dot_product_flash_attention_for_cpu)
     def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
         return flop_counter.sdpa_flop_count(query, key, value)
 
-    def attention_backward(gradient: torch.Size, *inputs: Any, **__: Any) -> int:
+    @flop_counter.register_flop_formula(aten._scaled_dot_product_flash_attention_for_cpu_backward)
+    def backward(gradient: torch.Size, *inputs: Any, **__: Any) -> int:
         return flop_counter.sdpa_backward_flop_count(gradient, *inputs[:3])
 
-    aten = torch.ops.aten
-    fused = {  # the counter knows CUDA's fused attention, not the CPU's
-        aten._scaled_dot_product_flash_attention_for_cpu: attention,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
-    }
-    with flop_counter.FlopCounterMode(display=False, custom_mapping=fused) as counter:
-        function()
-    return counter.get_total_flops()
+    return flop_counter.flop_registry
 
 
 def transformer_flops(config: ModelConfig) -> int:
@@ -106,8 +116,39 @@ def decoder_flops(config: TokenizerConfig) -> int:
     return 2 * products
 
 
+def drawing_bytes(config: ModelConfig, batch: int, guided: bool, itemsize: int) -> int:
+    """Least memory in bytes that drawing a batch takes beside the weights.
+
+    The keys and values of all tokens, and the logits of the finest scale, once as they are and once
+    filtered. What `benchmark.estimate` predicts is exact and takes seconds.
+
+    Args:
+        config: of a checkpoint with a transformer.
+        batch: images drawn at once.
+        guided: whether each image is drawn with and without its class.
+        itemsize: bytes of a number of the transformer's weights.
+    """
+    assert config.model is not None
+    scales, codes = config.tokenizer.scales, config.tokenizer.codes
+    cache = 2 * config.model.depth * length(scales) * config.model.width * itemsize
+    drawn = areas(scales)[-1] if config.model.order == "scales" else 1  # tokens at once
+    return batch * (2 if guided else 1) * (cache + 2 * drawn * codes * FLOAT)
+
+
+def check_drawing_room(config: ModelConfig, batch: int, guided: bool, like: Tensor) -> None:
+    """Raises UsageError if a batch has no room in this machine's memory, before it is drawn.
+
+    Args:
+        config, batch, guided: as in `drawing_bytes`.
+        like: a weight of the transformer. An accelerator complains of its own memory.
+    """
+    if like.device.type == "cpu":
+        needed = drawing_bytes(config, batch, guided, like.itemsize)
+        check_memory(needed, f"drawing {batch:,} images at once", "give a smaller batch")
+
+
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """The processor's name, from the operating system."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             lines = dict(line.rstrip().split("\t: ", 1) for line in file if "\t: " in line)

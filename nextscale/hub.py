@@ -7,7 +7,10 @@ from pathlib import Path
 from nextscale.errors import UsageError
 
 # What the client raises at an answer that is no JSON, or JSON of another kind.
-NO_JSON = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+NOT_UNDERSTOOD = (
+    *(ValueError, TypeError, KeyError, AttributeError),
+    *(AssertionError, RecursionError),
+)
 
 
 def download(repository: str, files: Collection[str]) -> Path:
@@ -41,14 +44,24 @@ def hub_errors(repository: str) -> Iterator[None]:
             f"{repository} is neither a directory here nor a repository that you may read on the "
             "hub; check the name, or log in with `hf auth login` if it is private"
         ) from None
-    except LocalEntryNotFoundError:
+    except LocalEntryNotFoundError as error:
         raise UsageError(
             f"{repository} is neither a directory here nor in the hub's cache, and the hub cannot "
-            "be reached; check the name, the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
+            f"be reached ({reason_of(error.__cause__ or error)}); check the name, the connection, "
+            "HF_ENDPOINT and HF_HUB_OFFLINE"
         ) from None
-    except (HTTPError, HFValidationError, OSError, *NO_JSON) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except (HTTPError, HFValidationError, OSError) as error:
         raise UsageError(
-            f"the hub refuses {repository} or cannot be reached ({reason}); check the name, the "
-            "connection, and `hf auth whoami`"
+            f"the hub refuses {repository} or cannot be reached ({reason_of(error)}); check the "
+            "name, the connection, and `hf auth whoami`"
         ) from None
+    except NOT_UNDERSTOOD as error:
+        raise UsageError(
+            f"what answers for the hub about {repository} is not understood ({reason_of(error)}); "
+            "check HF_ENDPOINT, and whether a login page or a proxy answers instead"
+        ) from None
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, in one line; its type if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

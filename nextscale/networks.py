@@ -4,6 +4,7 @@ Labels become numbers here, as `labels` reads them, and pictures tensors. What i
 told in `editing.editor` and `pipeline`.
 """
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Self, cast
@@ -17,6 +18,7 @@ from nextscale.config.model import ModelConfig
 from nextscale.devices import usable_device
 from nextscale.errors import UsageError
 from nextscale.labels import Label, label_name, label_number
+from nextscale.memory import check_memory
 from nextscale.models.build import Model
 from nextscale.pixels import crop_to, is_grey, recoloured, to_tensor, upright
 from nextscale.scales import describe
@@ -113,11 +115,24 @@ class Networks:
 
         Args:
             size: (H, W); that of the tokenizer's input unless given.
+
+        Raises:
+            UsageError: if there are too many to be encoded in this machine's memory.
         """
         config = self.tokenizer.config
         channels, size = config.image_channels, size or config.image_size
+        if self.device.type == "cpu":  # an accelerator complains of its own memory
+            encoded = config.width * math.prod(size) * self.tokenizer.quantizer.codebook.itemsize
+            what = f"encoding {len(pictures):,} pictures at once"
+            check_memory(len(pictures) * encoded, what, "give a smaller batch")
         fitted = [crop_to(upright(picture, channels), *size) for picture in pictures]
         return to_tensor(fitted, channels).to(self.device)
+
+    def check_pictures(self, count: int) -> None:
+        """Raises UsageError if this machine's memory cannot hold `count` pictures at a time."""
+        config = self.tokenizer.config
+        size = math.prod(config.image_size) * config.image_channels
+        check_memory(count * size, f"{count:,} pictures in memory", "draw fewer")
 
     def changes(self, picture: Image.Image) -> list[str]:
         """What `to_images` does to a picture, in words; empty if it fits as it is."""

@@ -86,6 +86,7 @@ class Pipeline(Editor):
             seeds = seeds_from(seed, len(drawn))
         if seeds is not None and len(seeds) != len(drawn):
             raise UsageError(f"{len(seeds)} seeds are given for {len(drawn)} labels")
+        self.check_pictures(len(drawn))
         images: list[Image.Image] = []
         scores: list[float] = []
         for start in range(0, len(drawn), batch):

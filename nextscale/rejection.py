@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from nextscale.config.evaluation import MOST_IMAGES
 from nextscale.errors import UsageError
 
 
@@ -22,14 +23,18 @@ def candidates(labels: Sequence[int], keep: float) -> list[int]:
         keep: share of the drawn images, in (0, 1].
 
     Raises:
-        UsageError: if this share cannot be kept.
+        UsageError: if this share cannot be kept, or takes more than `MOST_IMAGES` draws.
     """
     if not 0 < keep <= 1:
         raise UsageError(f"keep is {keep}; it must be above 0 and at most 1 (keeps all)")
-    counts = Counter(labels)
-    return [
-        label for label in sorted(counts) for _ in range(math.ceil(round(counts[label] / keep, 9)))
-    ]
+    wanted = Counter(labels)
+    drawn = {label: math.ceil(round(wanted[label] / keep, 9)) for label in sorted(wanted)}
+    if sum(drawn.values()) > MOST_IMAGES:
+        raise UsageError(
+            f"keep is {keep}, which draws {sum(drawn.values()):,} images for {len(labels):,}; at "
+            f"most {MOST_IMAGES:,} can be drawn"
+        )
+    return [label for label, count in drawn.items() for _ in range(count)]
 
 
 def choose(scores: Sequence[float], drawn: Sequence[int], labels: Sequence[int]) -> list[int]:

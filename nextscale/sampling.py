@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nextscale.config.model import LEAST_TEMPERATURE
+from nextscale.complexity import check_drawing_room
+from nextscale.config.model import LEAST_TEMPERATURE, ModelConfig
 from nextscale.errors import UsageError
 from nextscale.models.ar import AR
 from nextscale.models.build import Model
@@ -175,7 +176,8 @@ def generate(
         constrain: `(k, vectors (B, C, h, w)) -> vectors`, acts on the codes after the draw.
 
     Raises:
-        UsageError: if an option or a label is out of its range.
+        UsageError: if an option or a label is out of its range, or the batch too large for the
+            memory of the machine.
     """
     check_options(model, labels, cfg, guidance, temperature, top_k, top_p, smooth, mean_scales)
     if generator is not None and seeds is not None:
@@ -190,6 +192,8 @@ def generate(
         return keep_top_p(keep_top_k(logits / temperature, top_k), top_p)
 
     strengths = strengths_of(model, cfg, guidance)
+    both = ModelConfig(tokenizer.config, model.config)
+    check_drawing_room(both, len(labels), any(strengths), model.head.weight)
     if isinstance(model, AR):
         states = token_by_token(
             model, tokenizer, labels, strengths, filtered, generators, constrain

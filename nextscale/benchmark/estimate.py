@@ -1,12 +1,14 @@
-"""What a task will take, before it is started: it runs on tensors that have shapes and no numbers.
+"""Predicts what sampling or a training step takes, without doing it at its real size.
 
-torch's fake tensors stand for the network's and a ledger follows their storages through one pass,
-which serves batches of any size. On a CPU, what Python and its libraries hold is added, as this
-process does; scratch memory within operators is not in it.
+A ledger follows the storages of two small batches through one pass and draws a line through them.
+Small networks compute that pass, in less time than torch needs to import its fake tensors; larger
+ones run it on fake tensors, which have shapes and no numbers. On a CPU, the memory that this
+process holds is added; scratch memory within operators is not counted.
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,16 +17,19 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nextscale import checkpoint
-from nextscale.benchmark.training import Kind, TrainingStep, inputs, objective
+from nextscale.acceleration import made_for
+from nextscale.benchmark.training import Kind, inputs, loss_of, objective
 from nextscale.complexity import (
     PEAK_PRODUCTS,
-    count_flops,
+    decoder_flops,
     drawing_flops,
+    flop_formulas,
     measure_peak,
     parameters,
     peak_memory,
+    transformer_flops,
 )
-from nextscale.config.benchmark import EstimateConfig
+from nextscale.config.benchmark import PRECISIONS, EstimateConfig
 from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 from nextscale.models.build import build_model
@@ -32,7 +37,10 @@ from nextscale.models.var import VAR
 from nextscale.sampling import keep_top_k, keep_top_p, last_state, scale_by_scale, strengths_of
 from nextscale.tokenizer.tokenizer import Tokenizer
 
-IMAGES = 9973  # of the one pass; a prime, so that what it divides grows with the batch
+CPU = torch.device("cpu")
+BATCHES = (2, 3)  # whose memory determines that of every batch; one image alone skips copies
+SMALL_FLOPS = 8e9  # an image: a CPU core computes BATCHES in less than a second
+SMALL_WEIGHTS = 30e6
 
 
 def estimate(
@@ -41,10 +49,10 @@ def estimate(
     advance: Callable[[int], None],
     whole: ModelConfig | None = None,
 ) -> dict[str, Any]:
-    """The report; its `rows` hold a task, batch and precision each.
+    """Returns the report; its `rows` hold one task, precision and batch each.
 
     Args:
-        advance: is told of every row, of `runs(config)` ones.
+        advance: receives 1 after each row, of `runs(config, device)` rows.
         whole: the networks; those of the configuration's model unless given.
 
     Raises:
@@ -54,7 +62,7 @@ def estimate(
     rate = config.rate * 1e9 or measure_peak(device, repeats=2, products=PEAK_PRODUCTS[1:])
     held, rows = peak_memory(device), []
     for task in config.tasks:
-        for precision in config.precision:
+        for precision in precisions(config, device):
             if task == "sample":
                 needs = sampling_needs(whole, precision)
             else:
@@ -69,42 +77,46 @@ def estimate(
     return {"model": config.model, "rate_gflops": rate / 1e9, "rows": rows}
 
 
-def runs(config: EstimateConfig) -> int:
-    """How often `estimate` tells that it went on."""
-    return len(config.tasks) * len(config.precision) * len(config.batch)
+def precisions(config: EstimateConfig, device: torch.device) -> tuple[str, ...]:
+    """The precisions asked for, or those for which the device has instructions."""
+    return config.precision or tuple(name for name in PRECISIONS if made_for(name, device))
+
+
+def runs(config: EstimateConfig, device: torch.device) -> int:
+    """Number of rows."""
+    return len(config.tasks) * len(precisions(config, device)) * len(config.batch)
 
 
 Needs = Callable[[int], dict[str, Any]]  # of a batch: parameters, FLOPs an image, bytes of tensors
 
 
 def training_needs(whole: ModelConfig, kind: Kind) -> Needs:
-    """What training a stage takes, weights and AdamW's two running means included."""
+    """Returns what training a stage takes, weights and AdamW's two running means included."""
     with torch.device("meta"):
         network = objective(whole, kind).train()
-    mode = FakeTensorMode()
-    give_weights(network, torch.float32, mode)
-    with mode:
-        step = TrainingStep(network, inputs(whole, kind, IMAGES), kind)
-        flops = 0
-        if kind.recompute:  # the counter would keep alive what is computed again
-            flops = count_flops(lambda: step.loss().backward())
-            step.optimizer.zero_grad(set_to_none=True)
-        with Ledger(network, *step.given) as ledger:
-            if kind.recompute:
-                step.loss().backward()
-            else:
-                flops = count_flops(lambda: step.loss().backward())
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     means = 2 * sum(weight.numel() * weight.element_size() for weight in trained)
+    if kind.stage == "tokenizer":
+        forward = 2 * decoder_flops(whole.tokenizer)  # an encoder is as large
+    else:
+        forward = transformer_flops(whole)
+    ledgers = []
+    with simulated(network, torch.float32, kind.precision, 3 * forward):
+        for batch in BATCHES:
+            given = inputs(whole, kind, batch)
+            with Ledger(network, *given) as ledger:
+                loss_of(network, given, kind).backward()
+            network.zero_grad(set_to_none=True)
+            ledgers.append(ledger)
     return lambda batch: {
         "parameters": parameters(network),
-        "flops_per_image": flops / IMAGES,
-        "tensor_bytes": means + ledger.peak(batch),
+        "flops_per_image": ledgers[-1].flops / BATCHES[-1],
+        "tensor_bytes": means + peak(ledgers, batch),
     }
 
 
 def sampling_needs(whole: ModelConfig, precision: str) -> Needs:
-    """What sampling takes, weights included."""
+    """Returns what sampling takes, weights included."""
     if whole.model is None:
         raise UsageError("this is a tokenizer alone; it cannot draw")
     with torch.device("meta"):
@@ -112,62 +124,108 @@ def sampling_needs(whole: ModelConfig, precision: str) -> Needs:
         model = build_model(whole.model, whole.tokenizer).eval()
     if not isinstance(model, VAR):
         raise UsageError("drawing of next-token models is not estimated")
-    options = whole.sampling
+    options, dtype = whole.sampling, getattr(torch, precision)
     strengths = strengths_of(model, options.cfg, options.guidance)
-    mode, both = FakeTensorMode(), nn.ModuleList([tokenizer, model])
-    give_weights(both, getattr(torch, precision), mode)
-    with mode, torch.inference_mode(), Ledger(both) as ledger:
-        states = scale_by_scale(
-            model,
-            tokenizer,
-            torch.zeros(IMAGES, dtype=torch.long),
-            strengths,
-            lambda logits: keep_top_p(keep_top_k(logits, options.top_k), options.top_p),
-            smooth=False,
-            mean_scales=0,
-            generators=None,
-            constrain=None,
-        )
-        maps = last_state(states).accumulated
-        portion = len(tokenizer.portions(maps)[0])
-        size = (whole.tokenizer.image_channels, *whole.tokenizer.image_size)
-        finished = torch.empty(IMAGES, *size)
-        ledger.decoding = True
-        tokenizer.decoder(tokenizer.from_latent(maps.to(getattr(torch, precision))))
-    del finished
+    flops = float(drawing_flops(whole, guided=any(strengths)))
+    both, ledgers = nn.ModuleList([tokenizer, model]), []
+    portion = 1
+    with simulated(both, dtype, precision, flops), torch.inference_mode():
+        for batch in BATCHES:
+            with Ledger(both) as ledger:
+                states = scale_by_scale(
+                    model,
+                    tokenizer,
+                    torch.zeros(batch, dtype=torch.long),
+                    strengths,
+                    lambda logits: keep_top_p(keep_top_k(logits, options.top_k), options.top_p),
+                    smooth=False,
+                    mean_scales=0,
+                    generators=None,
+                    constrain=None,
+                )
+                maps = last_state(states).accumulated
+                portion = tokenizer.at_once(maps)
+                size = (whole.tokenizer.image_channels, *whole.tokenizer.image_size)
+                finished = torch.empty(batch, *size)
+                ledger.decoding = True
+                tokenizer.decoder(tokenizer.from_latent(maps.to(dtype)))
+            del finished, maps, states
+            ledgers.append(ledger)
     return lambda batch: {
         "parameters": parameters(both),
-        "flops_per_image": float(drawing_flops(whole, guided=any(strengths))),
-        "tensor_bytes": ledger.peak(batch, portion),
+        "flops_per_image": flops,
+        "tensor_bytes": peak(ledgers, batch, min(batch, portion)),
     }
 
 
-class Ledger(TorchDispatchMode):
-    """Follows which storages live while a batch of `IMAGES` is computed.
+@contextmanager
+def simulated(
+    network: nn.Module, dtype: torch.dtype, precision: str, flops: float
+) -> Iterator[None]:
+    """Gives weights to a network without memory, on which it then runs.
 
     Args:
-        network: whose weights are there before.
-        given: what else is.
+        network: whose weights are on the meta device.
+        dtype: of its weights.
+        precision: that it computes in.
+        flops: of an image; decides whether the weights are real or fake.
+    """
+    small = flops < SMALL_FLOPS and parameters(network) < SMALL_WEIGHTS
+    real = small and made_for(precision, CPU)  # what a CPU emulates is slow
+    types = {
+        name: (value.shape, dtype if value.is_floating_point() else value.dtype)
+        for name, value in network.state_dict().items()
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more would mostly wait for each other
+    try:
+        with torch.random.fork_rng(devices=()), nullcontext() if real else FakeTensorMode():
+            state = {name: torch.zeros(shape, dtype=kind) for name, (shape, kind) in types.items()}
+            network.load_state_dict(state, assign=True)
+            del state
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Ledger(TorchDispatchMode):
+    """Follows which storages live while a batch is computed, and counts FLOPs.
+
+    Args:
+        network: whose weights exist before.
+        given: tensors that exist before.
 
     Attributes:
-        decoding: whether what is made belongs to the images that are decoded at once.
+        decoding: whether new storages belong to the images that are decoded at once.
+        held: living bytes of the batch, and of the images decoded at once.
+        moments: `held` after each new storage.
+        flops: of products and convolutions so far.
     """
 
     def __init__(self, network: nn.Module, *given: Any) -> None:
         super().__init__()
         self.decoding = False
-        # Bytes that do not grow, bytes an image of the batch, bytes an image decoded at once.
-        self.held = [0, 0, 0]
-        self.moments: set[tuple[int, ...]] = set()
+        self.held = [0, 0]
+        self.moments: list[tuple[int, int]] = []
         self.living: dict[int, weakref.ref[Any]] = {}
+        self.formulas = flop_formulas()
+        self.flops = 0
         for tensor in (*network.parameters(), *network.buffers(), *given):
             if isinstance(tensor, Tensor):
                 self.follow(tensor)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and torch would import its compiler to leave it out."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
+        formula = self.formulas.get(func._overloadpacket)
+        if formula:
+            self.flops += formula(*args, **(kwargs or {}), out_val=made)
         for tensor in made if isinstance(made, list | tuple) else (made,):
             if isinstance(tensor, Tensor):
                 self.follow(tensor)
@@ -176,38 +234,34 @@ class Ledger(TorchDispatchMode):
     def follow(self, tensor: Tensor) -> None:
         """Counts a tensor's storage, unless it is counted already, for as long as it lives."""
         storage = tensor.untyped_storage()
-        key, size = id(storage), storage.nbytes()
+        key, size, part = id(storage), storage.nbytes(), int(self.decoding)
         if key in self.living:
             return
-        kind = (2 if self.decoding else 1) if size % IMAGES == 0 else 0
-        size = size // IMAGES if kind else size
-        self.held[kind] += size
-        self.moments.add(tuple(self.held))
+        self.held[part] += size
+        self.moments.append((self.held[0], self.held[1]))
 
         def forget(_: object) -> None:
-            self.held[kind] -= size
+            self.held[part] -= size
             del self.living[key]
 
         self.living[key] = weakref.ref(storage, forget)
 
-    def peak(self, batch: int, portion: int = 0) -> int:
-        """Most bytes at a time.
 
-        Args:
-            batch: images.
-            portion: of them, decoded at once.
-        """
-        together = min(batch, portion)
-        return max(fixed + batch * b + together * d for fixed, b, d in self.moments)
+def peak(ledgers: list[Ledger], batch: int, decoded: int = 0) -> int:
+    """Largest number of bytes at a moment of a batch, on the lines through those of `BATCHES`.
 
+    Args:
+        ledgers: of `BATCHES`.
+        batch: images.
+        decoded: of them, decoded at once.
+    """
+    first, step = BATCHES[0], BATCHES[1] - BATCHES[0]
 
-def give_weights(network: nn.Module, dtype: torch.dtype, mode: FakeTensorMode) -> None:
-    """Replaces weights without memory by fake ones, of the device and type that are computed in."""
-    with torch.device("cpu"):
-        types = {
-            name: (value.shape, dtype if value.is_floating_point() else value.dtype)
-            for name, value in network.state_dict().items()
-        }
-        with mode:
-            state = {name: torch.empty(shape, dtype=kind) for name, (shape, kind) in types.items()}
-    network.load_state_dict(state, assign=True)
+    def line(low: int, high: int, images: int) -> int:
+        return low + (high - low) * (images - first) // step
+
+    low, high = (ledger.moments for ledger in ledgers)
+    return max(
+        line(a, c, batch) + (line(b, d, decoded) if d else 0)
+        for (a, b), (c, d) in zip(low, high, strict=True)
+    )

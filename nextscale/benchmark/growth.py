@@ -29,7 +29,7 @@ def doubling(side: int) -> Scales:
 def attention_pairs(method: str, side: int) -> int:
     """Pairs of a query and a key that drawing a token map of this side looks at."""
     tokens = side * side
-    if method == "next-token without cache":  # every step computes all tokens anew
+    if method == "next-token without cache":  # every step computes all tokens again
         return tokens * (tokens + 1) * (tokens + 2) // 6
     if method == "next-token":
         return tokens * (tokens + 1) // 2
@@ -61,7 +61,7 @@ def drawing(trunk: Transformer, method: str, side: int) -> Iterator[tuple[Tensor
 
 
 def drawn(trunk: Transformer, method: str, side: int) -> Callable[[], Parts]:
-    """Runs the trunk as drawing one token map would, and tells the seconds."""
+    """Runs the trunk as drawing one token map would, and returns the seconds."""
     weight = trunk.typed_blocks()[0].mlp.expand.weight
     condition = torch.randn(1, trunk.config.width, generator=torch.Generator().manual_seed(1))
     steps = list(drawing(trunk, method, side))
@@ -86,7 +86,7 @@ def measure(
     """The report: counted and measured growth, with fitted exponents.
 
     Args:
-        advance: is told of every run, of `runs(config)` ones.
+        advance: receives 1 after each run, of `runs(config)` runs.
     """
     torch.manual_seed(0)
     shape = TransformerConfig(depth=config.depth, width=config.width)
@@ -117,6 +117,6 @@ def measure(
 
 
 def runs(config: GrowthConfig, device: torch.device) -> int:
-    """How often `measure` tells that it went on."""
+    """Number of runs of `measure`."""
     del device
     return len(config.measured_sides) * len(METHODS) * (config.repeats + 1)

@@ -32,7 +32,7 @@ def peak_alone(work: Callable[..., None], device: torch.device, *given: Any) -> 
 
 
 def peak_here(work: Callable[..., None], device: str, *given: Any) -> dict[str, int]:
-    """What `peak_alone` tells, of this process."""
+    """Returns what `peak_alone` does, of this process."""
     before = peak_memory(torch.device(device))
     work(device, *given)
     return {

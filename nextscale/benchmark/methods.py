@@ -28,7 +28,7 @@ FLOAT = 4  # bytes
 def drawing(
     method: str, config: MethodsConfig, device: torch.device
 ) -> tuple[Callable[[], Parts], int]:
-    """What draws token maps of fresh weights and tells the seconds; the weights read at a step."""
+    """A function that draws token maps and returns the seconds; the weights read at a step."""
     order = "scales" if method == "next-scale" else "raster"
     shape = TransformerConfig(depth=config.depth, width=config.width, order=order)
     small = TokenizerConfig(scales=SCALES[method], width=32)  # only its quantizer is used
@@ -100,7 +100,7 @@ def measure(
     """The report; its `rows` hold a method each, with ratios to next-scale.
 
     Args:
-        advance: is told of every run, of `runs(config)` ones.
+        advance: receives 1 after each run, of `runs(config)` runs.
     """
     keep_freed_memory()
     torch.manual_seed(0)
@@ -129,6 +129,6 @@ def measure(
 
 
 def runs(config: MethodsConfig, device: torch.device) -> int:
-    """How often `measure` tells that it went on."""
+    """Number of runs of `measure`."""
     del device
     return len(METHODS) * (config.repeats + 1)

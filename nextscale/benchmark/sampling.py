@@ -61,7 +61,7 @@ def labels_of(pipe: Pipeline, batch: int) -> Tensor:
 
 
 def drawing(pipe: Pipeline, batch: int) -> Callable[[], Parts]:
-    """Draws a batch as the model's configuration says, and tells the seconds of its parts."""
+    """Draws a batch as the model's configuration says, and returns the seconds of its parts."""
     labels = labels_of(pipe, batch)
     sampling = vars(pipe.config.sampling)
 
@@ -111,7 +111,7 @@ def measure(
     """The report; its `rows` hold a mode and batch each.
 
     Args:
-        advance: is told of every run, of `runs(config)` ones.
+        advance: receives 1 after each run, of `runs(config)` runs.
     """
     each = [(mode, batch) for mode in modes(config, device) for batch in config.batch]
     peaks = {}
@@ -166,5 +166,5 @@ def modes(config: SampleConfig, device: torch.device) -> tuple[str, ...]:
 
 
 def runs(config: SampleConfig, device: torch.device) -> int:
-    """How often `measure` tells that it went on."""
+    """Number of runs of `measure`."""
     return len(modes(config, device)) * len(config.batch) * (config.repeats + 1 + config.memory)

@@ -45,7 +45,7 @@ def in_turn(
     Args:
         measured: by name, what runs a thing and gives the seconds of its parts.
         repeats: rounds.
-        advance: is told of every run.
+        advance: receives 1 after each run.
     """
     found: dict[K, list[Parts]] = {name: [] for name in measured}
     for number in range(repeats + 1):

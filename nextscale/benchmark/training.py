@@ -72,6 +72,19 @@ def inputs(whole: ModelConfig, kind: Kind, batch: int) -> tuple[Any, ...]:
     )
 
 
+def loss_of(network: nn.Module, given: tuple[Any, ...], kind: Kind) -> Tensor:
+    """Returns an objective's loss, in its kind's precision.
+
+    Args:
+        network: an objective.
+        given: its arguments, as `inputs` makes them.
+        kind: of training.
+    """
+    lowered = kind.precision == "bfloat16"
+    with torch.autocast(given[0].device.type, torch.bfloat16, enabled=lowered):
+        return network(*given)[0]
+
+
 class TrainingStep:
     """The optimizer step of `training.loop`, for one process.
 
@@ -85,18 +98,17 @@ class TrainingStep:
         config = TrainingConfig()
         self.network, self.given, self.clip = network, given, config.clip
         self.device = given[0].device
-        self.lowered = kind.precision == "bfloat16"
+        self.kind = kind
         self.optimizer = AdamW(
             network.parameters(), lr=config.learning_rate, betas=config.betas, fused=True
         )
 
     def loss(self) -> Tensor:
-        """Of one pass."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.lowered):
-            return self.network(*self.given)[0]
+        """Returns the loss of one pass."""
+        return loss_of(self.network, self.given, self.kind)
 
     def run(self) -> Parts:
-        """Updates the weights once, and tells the seconds."""
+        """Updates the weights once, and returns the seconds."""
         begin = stopwatch(self.device)
         self.loss().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
@@ -132,7 +144,7 @@ def measure(
     """The report; its `rows` hold a kind of training and a batch each.
 
     Args:
-        advance: is told of every run, of `runs(config)` ones.
+        advance: receives 1 after each run, of `runs(config)` runs.
     """
     rows = []
     for kind in kinds(config, device):
@@ -179,5 +191,5 @@ def kinds(config: TrainConfig, device: torch.device) -> list[Kind]:
 
 
 def runs(config: TrainConfig, device: torch.device) -> int:
-    """How often `measure` tells that it went on."""
+    """Number of runs of `measure`."""
     return len(kinds(config, device)) * len(config.batch) * (config.repeats + 2)

@@ -13,7 +13,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Counts, measures and tells."""
+    """Counts, measures and prints."""
     config, report = measured(options, GrowthConfig, "growth")
     side, drawn = max(config.sides), max(config.measured_sides)
     conclude(

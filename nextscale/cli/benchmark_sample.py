@@ -13,7 +13,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Measures and tells."""
+    """Measures and prints."""
     config, report = measured(options, SampleConfig, "sampling")
     if not config.modes:
         tell_left_out(report, "mode", MODES, "--modes")

@@ -13,7 +13,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Measures and tells."""
+    """Measures and prints."""
     config, report = measured(options, TrainConfig, "training")
     if not config.precision:
         tell_left_out(report, "precision", PRECISIONS, "--precision")

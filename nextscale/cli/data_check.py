@@ -1,5 +1,6 @@
 """`nextscale data check`: what a folder of images holds, and what to train it with."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import add_device_argument, progress
+from nextscale.cli.inference import add_device_argument, check_between, progress
 from nextscale.cli.measuring import check_report, write_report
 from nextscale.cli.options import Parser
 from nextscale.errors import UsageError, escaped
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
     from nextscale.data.advice import Advice
     from nextscale.data.check import Findings, Parts
+    from nextscale.data.listing import Listing
 
 SHOWN = 3  # files, in a line
+MOST_HOURS = 10_000.0
 UNEVEN = 10  # times as many images in the largest class as in the smallest
 
 
@@ -27,14 +30,19 @@ def add_arguments(parser: Parser) -> None:
     what = "folder of images, as a training takes it"
     parser.add_argument("path", type=str, help=what)
     parser.add_argument("--json", type=str, default="", help="also write the findings there")
+    hours = "that the transformer's training may take on this device, at its measured FLOP/s"
+    parser.add_argument("--hours", type=float, default=8.0, help=hours)
     add_device_argument(parser)
 
 
 def run(options: Namespace) -> int:
     """Looks at every image and says what was found and what to do."""
     check_report(options.json)
+    check_between(0.01, MOST_HOURS, hours=options.hours)
     if not options.path or not Path(options.path).is_dir():
         raise UsageError(f"{options.path!r} is not a folder; give a folder of images")
+    from nextscale.acceleration import made_for
+    from nextscale.complexity import PEAK_PRODUCTS, measure_peak
     from nextscale.data.advice import advise
     from nextscale.data.check import examine, open_parts
     from nextscale.devices import usable_device
@@ -48,14 +56,16 @@ def run(options: Namespace) -> int:
         raise UsageError(f"none of the images in {options.path} can be read ({path}: {reason})")
     for line in described(parts, found):
         print(escaped(line))
-    advice = advise(len(parts.training), found.short_side(), found.grey == len(found.sizes))
-    commands = commands_of(advice, options.path)
-    needs = needs_of(
-        advice,
+    rate = measure_peak(device, repeats=2, products=PEAK_PRODUCTS[1:])
+    advice = advise(
         len(parts.training),
-        len(parts.training.names),
-        device,
+        found.short_side(),
+        found.grey == len(found.sizes),
+        rate * 3600 * options.hours,
+        made_for("bfloat16", device),
     )
+    commands = commands_of(advice, options.path)
+    needs = needs_of(advice, parts.training, rate, device)
     print("\nto begin with:")
     for command, need in zip(commands, needs, strict=True):
         hours = f"about {time_of(need['seconds'])} at {need['rate_gflops']:.4g} GFLOP/s"
@@ -141,22 +151,33 @@ def few(names: Sequence[str]) -> str:
 
 def commands_of(advice: "Advice", path: str) -> list[str]:
     """The two trainings as they are typed."""
-    runs = f"runs/{Path(path).resolve().name}"
-    data, tokenizer = ["--data.path", path], f"{runs}/tokenizer"
-    given = ["--tokenizer", f"{tokenizer}/final"]
+    runs, data = runs_of(Path(path)), ["--data.path", path]
+    tokenizer = ["tokenizer", *data, "--out", f"{runs}/tokenizer"]
+    var = ["var", *data, "--tokenizer", f"{runs}/tokenizer", "--out", f"{runs}/var"]
     return [
         shlex.join(["nextscale", "train", *words])
         for words in (
-            ["tokenizer", *data, "--out", tokenizer, *advice.tokenizer_words()],
-            ["var", *data, *given, "--out", f"{runs}/var", *advice.transformer_words()],
+            tokenizer + advice.tokenizer_words(),
+            var + advice.transformer_words(),
         )
     ]
 
 
+def runs_of(data: Path) -> str:
+    """A directory for the runs, named after the data and not within it."""
+    data, runs = data.resolve(), Path("runs", data.resolve().name)
+    return os.path.relpath(f"{data}-runs") if runs.resolve().is_relative_to(data) else str(runs)
+
+
 def needs_of(
-    advice: "Advice", images: int, classes: int, device: "torch.device"
+    advice: "Advice", training: "Listing", rate: float, device: "torch.device"
 ) -> list[dict[str, Any]]:
-    """Time and memory of both trainings, as `nextscale estimate` gives them."""
+    """Time and memory of both trainings, as `nextscale estimate` gives them.
+
+    Args:
+        training: the training files.
+        rate: FLOP/s of the device.
+    """
     from dataclasses import replace
 
     from nextscale.benchmark.estimate import estimate
@@ -165,21 +186,21 @@ def needs_of(
     from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 
     tokenizer = replace(TOKENIZERS[advice.tokenizer], image_channels=advice.channels)
-    transformer = replace(TRANSFORMERS[advice.transformer], classes=classes)
-    whole = ModelConfig(tokenizer, transformer)
-    tasks = {"tokenizer": advice.tokenizer_epochs, "transformer": advice.transformer_epochs}
-    config = EstimateConfig(tasks=tuple(tasks), precision=("float32",), batch=(advice.batch,))
-    with progress("estimating", len(tasks), "trainings") as advance:
-        report = estimate(config, device, advance, whole)
-    return [
-        {
-            **row,
-            "epochs": tasks[row["task"]],
-            "seconds": row["seconds_per_image"] * images * tasks[row["task"]],
-            "rate_gflops": report["rate_gflops"],
-        }
-        for row in report["rows"]
-    ]
+    transformer = replace(TRANSFORMERS[advice.transformer], classes=len(training.names))
+    whole, rows = ModelConfig(tokenizer, transformer), []
+    trainings = (
+        ("tokenizer", advice.tokenizer_batch, advice.tokenizer_epochs),
+        ("transformer", advice.transformer_batch, advice.transformer_epochs),
+    )
+    with progress("estimating", len(trainings), "trainings") as advance:
+        for task, batch, epochs in trainings:
+            config = EstimateConfig(
+                tasks=(task,), precision=("float32",), batch=(batch,), rate=rate / 1e9
+            )
+            (row,) = estimate(config, device, advance, whole)["rows"]
+            seconds = row["seconds_per_image"] * len(training) * epochs
+            rows.append({**row, "epochs": epochs, "seconds": seconds, "rate_gflops": rate / 1e9})
+    return rows
 
 
 def time_of(seconds: float) -> str:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from nextscale.pipeline import Pipeline
 
 SHEET_SHOWN = 100  # images of the sheet
+CELLS_SHOWN = 1000  # pictures of the sheet, which is held in memory
 
 # Edits some of the pictures, as `Pipeline.edit` gives them, by options of drawing.
 Edit = Callable[["Pipeline", slice, dict[str, Any]], list["Image.Image"]]
@@ -189,6 +190,7 @@ def edit_pictures(
         told: options of the edit, for the record.
     """
     from nextscale.checkpoint import identity
+    from nextscale.pictures import grid
 
     sampling, output = given_sampling(options), Output(options.out, "edits.json", given.paths)
     pipe = load_model(options.model, options.device, precision_of(options))
@@ -196,6 +198,7 @@ def edit_pictures(
     if name == "class" and None in labels:
         raise UsageError("--label is missing; give the class that is drawn")
     rows = show(pipe)
+    before = len(rows[0])
     tell_changes(Counter(c for p in given.pictures for c in pipe.changes(p)), len(given.pictures))
     made = accelerate(pipe, options, min(options.batch, len(rows)), pipe.edit_sampling(sampling))
     record = {
@@ -218,7 +221,7 @@ def edit_pictures(
         for path, of_image in zip(given.paths, files, strict=True)
         for file in of_image
     ]
-    entries = []
+    entries, cells = [], CELLS_SHOWN // min(len(rows), SHEET_SHOWN)
     with progress("editing", len(rows) * options.candidates) as advance:
         for begin in range(0, len(rows), options.batch):
             part = slice(begin, min(begin + options.batch, len(rows)))
@@ -235,9 +238,13 @@ def edit_pictures(
                 image += begin
                 output.picture(files[image][candidate], picture)
                 entries.append({**planned[len(entries)], **picture.info})
-                rows[image].append(picture)
+                if image < SHEET_SHOWN and len(rows[image]) < cells:
+                    rows[image].append(picture)
             advance(len(edits))
-    write_sheet(output, rows)
+    output.picture("sheet.png", grid(rows[:SHEET_SHOWN]))
+    shown = sum(map(len, rows[:SHEET_SHOWN])) - before * min(len(rows), SHEET_SHOWN)
+    if shown < len(entries):
+        tell(f"the sheet shows {shown} of {len(entries)} edits")
     output.table("edits.json", {**record, "images": entries})
     output.tell_others()
     images = f"{len(rows)} image{'s' * (len(rows) > 1)}"
@@ -269,12 +276,3 @@ def white(pipe: "Pipeline", picture: "Image.Image", mask: "Mask | None") -> "Ima
     images = pipe.to_images([picture])
     redrawn = 1 - at_size(pipe.kept([mask], [picture]), images)
     return to_pictures((2 * redrawn - 1).expand_as(images))[0]
-
-
-def write_sheet(output: Output, rows: Sequence[list["Image.Image"]]) -> None:
-    """Writes `sheet.png`, an image a row: as it was, its mask, its edits."""
-    from nextscale.pictures import grid
-
-    output.picture("sheet.png", grid(rows[:SHEET_SHOWN]))
-    if len(rows) > SHEET_SHOWN:
-        tell(f"the sheet shows the first {SHEET_SHOWN} of {len(rows)} images")

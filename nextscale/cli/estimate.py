@@ -30,7 +30,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Estimates and tells."""
+    """Estimates and prints."""
     config = from_options(EstimateConfig, options)
     check_report(config.json)
     from nextscale.benchmark.estimate import estimate, runs
@@ -38,7 +38,7 @@ def run(options: Namespace) -> int:
 
     device = usable_device(options.device)
     config, whole = described(config)
-    with progress("estimating", runs(config), "rows") as advance:
+    with progress("estimating", runs(config, device), "rows") as advance:
         report = estimate(config, device, advance, whole)
     if config.json:
         write_report(report, config.json)
@@ -60,7 +60,7 @@ def run(options: Namespace) -> int:
 
 
 def described(config: EstimateConfig) -> tuple[EstimateConfig, ModelConfig]:
-    """What is estimated, and of which networks.
+    """Returns the options with tasks, batch and name, and the networks that they describe.
 
     Raises:
         UsageError: if two ways to name the networks are given, or a recipe is another command's.

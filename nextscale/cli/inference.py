@@ -127,7 +127,7 @@ def typed_label(value: Any) -> Any:
     return value
 
 
-def check_between(least: int, most: int, **values: int | None) -> None:
+def check_between(least: float, most: float, **values: float | None) -> None:
     """Raises UsageError naming the first option that is given and too small or too large."""
     for name, value in values.items():
         if value is not None and not least <= value <= most:

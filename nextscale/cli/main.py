@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from nextscale.cli.options import Stop, parser_for
 from nextscale.errors import UsageError, did_you_mean, escaped, to_install, unknown
@@ -20,7 +21,7 @@ COMMANDS = {
     "edit inpaint": ("edit_inpaint", "fill what is marked of pictures"),
     "edit outpaint": ("edit_outpaint", "continue pictures beyond their sides"),
     "edit class": ("edit_class", "make what is marked of pictures one of another class"),
-    "edit vary": ("edit_vary", "keep coarse scales of pictures and draw fine ones anew"),
+    "edit vary": ("edit_vary", "keep coarse scales of pictures and sample the fine ones again"),
     "edit interpolate": ("edit_interpolate", "make pictures from one to another"),
     "app": ("app", "serve a page to draw, edit and look inside"),
     "data check": ("data_check", "look at a folder of images and say what to train it with"),
@@ -44,9 +45,9 @@ COMMANDS = {
     ),
     "scaling-laws run": ("scaling_laws_run", "train a ladder of models"),
     "scaling-laws fit": ("scaling_laws_fit", "fit power laws to trained models"),
-    "scaling-laws predict": ("scaling_laws_predict", "tell what a larger model would reach"),
+    "scaling-laws predict": ("scaling_laws_predict", "predict what a larger model would reach"),
     "scaling-laws draw": ("scaling_laws_draw", "draw one class over model size and training"),
-    "estimate": ("estimate", "tell parameters, arithmetic, memory and time before a start"),
+    "estimate": ("estimate", "predict parameters, FLOPs, memory and time without running"),
     "convert": ("convert", "make a checkpoint of released or published weights"),
     "models": ("models", "list the models that can be loaded by name"),
 }
@@ -62,15 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        return run(words)
-    except Stop as stop:
-        return stop.code
+        return answer(words)
     except KeyboardInterrupt:
         if rank() == 0:
-            print("nextscale: interrupted", file=sys.stderr)
+            complain("nextscale: interrupted")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         return 141  # 128 + SIGPIPE, as a shell expects of a writer whose reader left
     except Exception as error:
         line = None if debug else line_of(error, words)
@@ -79,8 +78,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if line is None:
             raise
         where = f"rank {rank()}: " if rank() > 0 else ""
-        print(f"nextscale: error: {where}{clipped(escaped(line))}", file=sys.stderr)
+        complain(f"nextscale: error: {where}{clipped(escaped(line))}")
+        forget_output()
         return 2
+
+
+def answer(words: list[str]) -> int:
+    """Runs a command; what it prints is written when this returns, or raises OSError."""
+    try:
+        code = run(words)
+    except Stop as stop:
+        code = stop.code
+    sys.stdout.flush()
+    return code
+
+
+def complain(line: str) -> None:
+    """Prints a line on stderr if it can be written to; the exit code speaks either way."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def forget_output() -> None:
+    """Drops what is printed and cannot be written, at which Python would complain at its exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def clipped(line: str) -> str:
@@ -98,6 +123,8 @@ def line_of(error: Exception, words: list[str]) -> str | None:
         hint = to_install(EXTRAS.get(words[0], "train"))
         missing = f"`{words[0]}` needs {package}, which is not installed; {hint}"
         return None if package == "nextscale" else missing
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and ran_out(str(error))):
+        return "memory ran out; give a smaller batch, size or model"
     if isinstance(error, OSError) and error.errno is not None:
         # a full disk, a directory that may not be written to
         said = disk_full(error) if error.errno in FULL else error.strerror
@@ -105,8 +132,22 @@ def line_of(error: Exception, words: list[str]) -> str | None:
     return None
 
 
+def ran_out(said: str) -> bool:
+    """Whether torch says that the memory of a CPU or an accelerator is used up."""
+    return "can't allocate memory" in said or "out of memory" in said
+
+
 def print_anywhere() -> None:
-    """Makes what the locale's encoding lacks print as its escape, such as `\\u03c6` for φ."""
+    """Makes what the locale's encoding lacks print as its escape, such as `\\u03c6` for φ.
+
+    A stream that is closed from the start swallows what is printed. Otherwise lines for stderr
+    would go to stdout, and the next file that is opened would take the stream's place.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -176,6 +217,6 @@ def overview(commands: Collection[str]) -> str:
             "",
             *lines,
             "",
-            "nextscale COMMAND --help tells a command's options; --version, --debug (tracebacks).",
+            "nextscale COMMAND --help shows a command's options; --version, --debug (tracebacks).",
         ]
     )

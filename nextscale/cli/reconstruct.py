@@ -55,16 +55,15 @@ def run(options: Namespace) -> int:
         for name, path in zip(names, paths, strict=True)
     ]
     record = {"model": options.model, "tokenizer_hash": pipe.config.tokenizer_hash}
-    output.table("reconstructions.json", {**record, "images": entries})
-
     pairs: list[tuple[Image.Image, Image.Image]] = []  # those shown in the sheet
     losses = []
     with progress("reconstructing", len(originals)) as advance:
         for start in range(0, len(originals), options.batch):
             part = slice(start, start + options.batch)
-            for name, original, decoded in zip(
-                names[part], originals[part], pipe.reconstruct(originals[part]), strict=True
-            ):
+            made = pipe.reconstruct(originals[part])
+            if start == 0:  # before pictures, which a next run then knows of
+                output.table("reconstructions.json", {**record, "images": entries})
+            for name, original, decoded in zip(names[part], originals[part], made, strict=True):
                 output.picture(f"{name}-reconstruction.png", decoded)
                 if options.pyramid:
                     output.picture(f"{name}-pyramid.png", row(original, pipe.pyramid(original)))

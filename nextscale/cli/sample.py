@@ -32,6 +32,7 @@ from nextscale.cli.inference import (
 from nextscale.cli.options import Parser, tell
 from nextscale.config.evaluation import MOST_IMAGES
 from nextscale.errors import UsageError
+from nextscale.memory import check_memory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,6 +44,7 @@ MANY_CLASSES = 16  # of models with more, a few are drawn unless labels or a cou
 A_FEW = 8
 GRID_SHOWN = 400  # pictures of a grid, which is held in memory
 GRID_COLUMNS = 20  # at most, unless given
+RECORDED = 1000  # bytes that the record of an image takes at least, in memory
 LABEL_SHOWN = 40  # characters of a label in a file's name
 
 
@@ -85,6 +87,9 @@ def run(options: Namespace) -> int:
     if judge is not None and options.grow:
         raise UsageError("--grow shows images while they are drawn; leave it or --keep out")
     drawn = labels if judge is None else candidates(labels, options.keep)
+    check_memory(RECORDED * len(labels), f"the record of {len(labels):,} images", "draw fewer")
+    if judge is not None:
+        pipe.check_pictures(len(drawn))
     seeds = [options.seed + i for i in range(len(drawn))]
     check_seeds(options.seed, len(seeds) - 1)
     made = accelerate(pipe, options, min(options.batch, len(drawn)), sampling)

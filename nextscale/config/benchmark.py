@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nextscale.config.model import LARGEST_WIDTH, TransformerConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
-from nextscale.errors import UsageError, check_range, did_you_mean, shown
+from nextscale.errors import UsageError, check_range, shown, unknown
 from nextscale.scales import LARGEST_SIDE
 
 MOST_REPEATS = 10**6
@@ -25,7 +25,7 @@ class GrowthConfig:
         measured_sides: of token maps that are drawn; powers of two.
         depth: of the trunk that is measured.
         width: of the trunk, whose heads are 64 wide.
-        repeats: measurements; their median is told.
+        repeats: measurements; the median is reported.
         json: also write the report there.
     """
 
@@ -62,7 +62,7 @@ class SampleConfig:
         modes: ways of drawing: exact, compiled (torch.compile), int8 (compiled too); without it
             those that the device has instructions for.
         batch: images drawn at once.
-        repeats: measurements of each row; their median is told.
+        repeats: measurements of each row; the median is reported.
         memory: also measure peak memory, each row in a process of its own.
         json: also write the report there.
     """
@@ -94,7 +94,7 @@ class TrainConfig:
         batch: images an optimizer step.
         activation_checkpointing: share of the transformer's blocks; see `train var`.
         compile: through torch.compile.
-        repeats: measurements of each row; their median is told.
+        repeats: measurements of each row; the median is reported.
         memory: also measure peak memory, each row in a process of its own.
         json: also write the report there.
     """
@@ -128,7 +128,7 @@ class MethodsConfig:
         batch: images drawn at once.
         diffusion_steps: of the diffusion peer.
         timed_steps: of them, which are measured and stand for all.
-        repeats: measurements of each method; their median is told.
+        repeats: measurements of each method; the median is reported.
         json: also write the report there.
     """
 
@@ -164,10 +164,11 @@ class EstimateConfig:
         training: YAML file of options, as `train tokenizer --config` or `train var --config` takes
             it: network, task and batch are those of that training.
         tasks: sample, and the stages that may be trained: tokenizer and transformer.
-        precision: float32; bfloat16, in training of the arithmetic alone.
+        precision: float32 or bfloat16, in training of the arithmetic alone; without it those that
+            the device has instructions for.
         batch: images at once.
         activation_checkpointing: share of the blocks, in training the transformer.
-        rate: GFLOP/s, of which the time follows; 0 measures what this machine multiplies in
+        rate: GFLOP/s that the time is computed from; 0 measures what this machine reaches in
             float32.
         json: also write the report there.
     """
@@ -177,7 +178,7 @@ class EstimateConfig:
     transformer_preset: str = ""
     training: str = ""
     tasks: tuple[str, ...] = TASKS
-    precision: tuple[str, ...] = PRECISIONS
+    precision: tuple[str, ...] = ()
     batch: tuple[int, ...] = (1, 8)
     activation_checkpointing: float = 0.0
     rate: float = 0.0
@@ -191,7 +192,8 @@ class EstimateConfig:
         check_range(self, "activation_checkpointing", 0, 1)
         check_batch(self.batch)
         check_choices("tasks", self.tasks, TASKS)
-        check_choices("precision", self.precision, PRECISIONS)
+        if self.precision:
+            check_choices("precision", self.precision, PRECISIONS)
 
 
 def check_batch(batch: tuple[int, ...]) -> None:
@@ -202,7 +204,8 @@ def check_batch(batch: tuple[int, ...]) -> None:
 
 def check_choices(name: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
     """Raises UsageError unless there are words, all of them known."""
-    wrong = [word for word in given if word not in known]
-    if not given or wrong:
-        hint = did_you_mean(wrong[0], known) if wrong else ""
-        raise UsageError(f"{name} are {list(given)}{hint or ';'} known: {', '.join(known)}")
+    for word in given:
+        if word not in known:
+            raise unknown(name, word, known)
+    if not given:
+        raise UsageError(f"{name} is empty; known: {', '.join(known)}")

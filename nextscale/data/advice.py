@@ -1,19 +1,19 @@
-"""What to train a folder of images with: presets, batch, epochs and rates to begin with.
+"""Recommends presets, batches, epochs and rates for training on a folder of images.
 
-The rates are those of the recipes that were measured; how long to train follows from the number of
-images. A first run tells more than any rule.
+Rates and batches are those of the recipes that were measured. The number of images determines how
+long to train, the machine's FLOP/s how large a transformer and how many steps are affordable.
 """
 
 from dataclasses import dataclass
 
-from nextscale.config.model import TokenizerConfig, TransformerConfig
+from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import TOKENIZER_TRAINING, TOKENIZERS, TRANSFORMERS
 
 LARGE = 100_000  # images from which presets beyond SMALL pixels are worth their time
 SMALL = 128
 DEPTHS = ((3_000, 4), (20_000, 6), (100_000, 8), (500_000, 12))  # images below which a depth serves
 DEEPEST = 16
-BATCH, LEAST_BATCH = 64, 8
+BATCH, LEAST_BATCH = 64, 16  # of a transformer
 STEPS_IN_EPOCH = 16  # a small folder takes smaller batches rather than fewer steps
 TOKENIZER_STEPS, TRANSFORMER_STEPS = (2_000, 10_000), (3_000, 20_000)  # least and most
 VALIDATIONS = 20  # in a training
@@ -21,70 +21,78 @@ VALIDATIONS = 20  # in a training
 
 @dataclass(frozen=True)
 class Advice:
-    """A configuration of both trainings.
+    """Options of both trainings.
 
     Attributes:
         tokenizer, transformer: names of presets.
         channels: of the images; the tokenizer's preset may have others.
-        batch: images a step.
+        tokenizer_batch, transformer_batch: images a step.
         tokenizer_epochs, transformer_epochs: passes over the images.
+        muon: whether the transformer's optimizer is Muon; AdamW otherwise.
     """
 
     tokenizer: str
     transformer: str
     channels: int
-    batch: int
+    tokenizer_batch: int
+    transformer_batch: int
     tokenizer_epochs: int
     transformer_epochs: int
+    muon: bool
 
     def tokenizer_words(self) -> list[str]:
         """Options of `train tokenizer`, without data and directory."""
         own = TOKENIZERS[self.tokenizer].image_channels
         channels = ["--tokenizer.image-channels", str(self.channels)]
-        rates = "--learning-rate 1e-3 --loss.revive-every 50 --loss.revive-until 0.5"
+        rates = "--schedule cosine --learning-rate 1e-3 --loss.revive-every 50"
         return [
             *("--preset", self.tokenizer),
             *(channels if own != self.channels else []),
-            *self.shared(self.tokenizer_epochs),
+            *duration(self.tokenizer_batch, self.tokenizer_epochs),
             *([] if self.tokenizer in TOKENIZER_TRAINING else rates.split()),
         ]
 
     def transformer_words(self) -> list[str]:
         """Options of `train var`, without tokenizer, data and directory."""
+        muon = "--optimizer muon --learning-rate 6e-3 --ema 0.999"
+        adamw = "--learning-rate 1.5e-3 --ema 0.99"
         return [
             *("--preset", self.transformer),
-            *self.shared(self.transformer_epochs),
-            *("--optimizer", "muon", "--learning-rate", "6e-3", "--ema", "0.999"),
+            *duration(self.transformer_batch, self.transformer_epochs),
+            *("--schedule", "cosine", "--precision", "auto"),
+            *(muon if self.muon else adamw).split(),
         ]
 
-    def shared(self, epochs: int) -> list[str]:
-        """Options of both."""
-        every = max(1, epochs // VALIDATIONS)
-        words = ["--batch-size", self.batch, "--epochs", epochs, "--validate-every", every]
-        return [*map(str, words), "--schedule", "cosine", "--precision", "auto"]
 
-
-def advise(images: int, short_side: int, grey: bool) -> Advice:
-    """What to begin with.
+def advise(images: int, short_side: int, grey: bool, flops: float, muon: bool) -> Advice:
+    """Returns what to begin with.
 
     Args:
         images: for training.
         short_side: of them in the median, in pixels.
         grey: whether none has a colour.
+        flops: that the transformer's training may take.
+        muon: whether the device has bfloat16, in which Muon computes.
     """
     channels = 1 if grey else 3
+    tokenizer = tokenizer_for(images, short_side, channels)
+    own = TOKENIZER_TRAINING.get(tokenizer, {}).get("batch_size", BATCH)
+    transformer, affordable = transformer_for(images, TOKENIZERS[tokenizer], flops)
     batch = BATCH
-    while batch > LEAST_BATCH and images < batch * STEPS_IN_EPOCH:
+    while batch > LEAST_BATCH and affordable < batch * TRANSFORMER_STEPS[0]:
         batch //= 2
-    batch = min(batch, images)
-    steps = max(1, images // batch)
+    own, batch = batch_of(images, own), batch_of(images, batch)
+    least, most = TRANSFORMER_STEPS
+    most = min(most, max(least, int(affordable // batch)))
     return Advice(
-        tokenizer_for(images, short_side, channels),
-        transformer_for(images),
+        tokenizer,
+        transformer,
         channels,
+        own,
         batch,
-        epochs_of(images // 2, TOKENIZER_STEPS, steps),
-        epochs_of(images, TRANSFORMER_STEPS, steps),
+        epochs_of(images // 2, TOKENIZER_STEPS, images // own),
+        epochs_of(images, (least, most), images // batch),
+        muon,
     )
 
 
@@ -103,16 +111,39 @@ def tokenizer_for(images: int, short_side: int, channels: int) -> str:
     return max(TOKENIZERS.items(), key=order)[0]
 
 
-def transformer_for(images: int) -> str:
-    """The preset of the depth that serves so many images, the plainest of that depth."""
-    depth = next((depth for most, depth in DEPTHS if images < most), DEEPEST)
+def transformer_for(images: int, tokenizer: TokenizerConfig, flops: float) -> tuple[str, float]:
+    """Returns a preset and the number of images that its training may see for these FLOPs.
 
-    def order(item: tuple[str, TransformerConfig]) -> tuple[int, bool]:
-        return abs(item[1].depth - depth), item[0] != f"d{depth}"
+    It is the deepest one that can make the least number of steps, of those that the number of
+    images justifies; the shallowest if none can. Of one depth, it is the plainest.
+    """
+    from nextscale.complexity import transformer_flops
 
-    return min(TRANSFORMERS.items(), key=order)[0]
+    deepest = next((depth for most, depth in DEPTHS if images < most), DEEPEST)
+    plain = {p.depth: name for name, p in TRANSFORMERS.items() if name == f"d{p.depth}"}
+    name, affordable = "", 0.0
+    for depth in sorted((d for d in plain if d <= deepest), reverse=True):
+        name = plain[depth]
+        affordable = flops / (3 * transformer_flops(ModelConfig(tokenizer, TRANSFORMERS[name])))
+        if affordable >= LEAST_BATCH * TRANSFORMER_STEPS[0]:
+            break
+    return name, affordable
+
+
+def batch_of(images: int, batch: int) -> int:
+    """A batch of at most this size, smaller for a small folder."""
+    while batch > LEAST_BATCH // 2 and images < batch * STEPS_IN_EPOCH:
+        batch //= 2
+    return min(batch, images)
 
 
 def epochs_of(wanted: int, bounds: tuple[int, int], steps: int) -> int:
-    """Epochs of so many steps that make the wanted number of them, within bounds."""
-    return max(1, round(min(max(wanted, bounds[0]), bounds[1]) / steps))
+    """Epochs of this number of steps that make the wanted number of steps, within bounds."""
+    return max(1, round(min(max(wanted, bounds[0]), bounds[1]) / max(1, steps)))
+
+
+def duration(batch: int, epochs: int) -> list[str]:
+    """Options of either training."""
+    every = max(1, epochs // VALIDATIONS)
+    words = ("--batch-size", batch, "--epochs", epochs, "--validate-every", every)
+    return [str(word) for word in words]

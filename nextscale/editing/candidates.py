@@ -9,6 +9,7 @@ from torch import Tensor
 from nextscale.editing.tasks import Edited, redraw
 from nextscale.errors import UsageError, shown
 from nextscale.likelihood import token_log_probabilities
+from nextscale.memory import check_memory
 from nextscale.models.build import Model
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -82,12 +83,17 @@ def best_of(
             `CANDIDATE_STEP`, whatever other images there are.
 
     Raises:
-        UsageError: if there is no candidate.
+        UsageError: if there is no candidate, or they have no room in this machine's memory.
     """
     if not 1 <= candidates <= MOST:
         raise UsageError(f"candidates is {shown(candidates)}; it must be from 1 to {MOST}")
     given = [[seed + i * CANDIDATE_STEP for seed in seeds] for i in range(candidates)]
-    drawn = [draw(each) for each in given]
+    drawn = [draw(given[0])]
+    images = drawn[0].images
+    if images.device.type == "cpu":
+        needed = 2 * candidates * images.nbytes  # one by one, and stacked
+        check_memory(needed, f"{candidates:,} candidates of {len(images):,} images", "give fewer")
+    drawn += [draw(each) for each in given[1:]]
     scores = torch.stack([found.log_probabilities for found in drawn], 1)  # (B, n)
     order = scores.argsort(1, descending=True)
     rows = torch.arange(len(seeds), device=order.device)[:, None]

@@ -38,6 +38,7 @@ from nextscale.evaluation.metrics import (
     compare,
     frechet_distance,
 )
+from nextscale.memory import check_memory
 from nextscale.pipeline import Pipeline
 from nextscale.scales import Scale, describe
 from nextscale.weights import HASH_SHOWN, hash_weights, identify
@@ -161,6 +162,12 @@ class Evaluation:
     def check_count(self, count: int) -> None:
         """Raises UsageError if so many images are too few, before any is made."""
         check_counts(count, "images", self.metrics, self.config.kid_subset)
+
+    def check_features(self, count: int, reference: Features | Statistics) -> None:
+        """Raises UsageError if this machine's memory cannot hold features of `count` images."""
+        known = reference.values if isinstance(reference, Features) else reference.mean
+        needed = 2 * count * known.shape[-1] * 4  # float32, by chunks and joined
+        check_memory(needed, f"the features of {count:,} images", "give a smaller --count")
 
     def compare(self, images: Features, reference: Features | Statistics) -> dict[str, Any]:
         """Figures of images."""

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from nextscale.classifiers import classifier_names, is_classifier, judge_identity, load_judge
-from nextscale.complexity import parameters
+from nextscale.complexity import check_drawing_room, parameters
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
 from nextscale.evaluation.drawing import Draw, Drawing, write_npz
 from nextscale.evaluation.evaluation import Evaluation, Report
 from nextscale.evaluation.features import check_size, gathered
 from nextscale.pipeline import Pipeline
-from nextscale.sampling import generate, last_state
+from nextscale.sampling import generate, last_state, strengths_of
 from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
 from nextscale.weights import hash_weights, identify
 
@@ -54,10 +54,14 @@ def judge_model(
     if config.keep < 1 and not classifier:
         raise UsageError("--keep needs a classifier; give --classifier")
     judge = load_judge(classifier, pipe) if config.keep < 1 else None
+    guided = any(strengths_of(pipe.model, sampling["cfg"], sampling["guidance"]))
+    at_once = min(config.batch, config.count)
+    check_drawing_room(pipe.config, at_once, guided, pipe.model.head.weight)
     reference = run.seen_reference()  # whatever is wrong with it is told before hours of drawing
     bounds = run.bounds(config.count, pipe, reference)
     labels = [i % max(1, classes) for i in range(config.count)]
     drawing = Drawing(drawer(pipe, sampling), labels, config.seed, config.keep, judge)
+    run.check_features(len(drawing.drawn), reference)
     settings = {
         "model": name,
         **made,

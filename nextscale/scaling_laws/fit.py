@@ -3,6 +3,7 @@
 Everything here is arithmetic on arrays; `report` joins it to runs.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.stats import t as student
 
+from nextscale.errors import LARGEST, UsageError
+
 Values = NDArray[np.float64]
+LARGEST_LOGARITHM = math.log(LARGEST)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,16 @@ class Law:
     floor: float = 0.0
 
     def __call__(self, sizes: Values) -> Values:
-        return np.exp(self.alpha * (self.log_beta + np.log(sizes))) + self.floor
+        return exponential(self.alpha * (self.log_beta + np.log(sizes))) + self.floor
+
+
+def exponential(logarithms: Values) -> Values:
+    """Losses of their logarithms. Raises UsageError where one is too large for a number."""
+    if not np.all(logarithms < LARGEST_LOGARITHM):  # nor is NaN
+        raise UsageError(
+            f"the law predicts a loss of e^{np.max(logarithms):.4g}; the losses follow no law"
+        )
+    return np.exp(logarithms)
 
 
 def fit_law(sizes: Values, losses: Values) -> Law:
@@ -136,7 +149,8 @@ def prediction_interval(
     away = (np.log(size) - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum()
     half = student.ppf((1 + confidence) / 2, n - 2) * deviation * np.sqrt(1 + 1 / n + away)
     centre = offset + slope * np.log(size)
-    return float(np.exp(centre)), float(np.exp(centre - half)), float(np.exp(centre + half))
+    centre, low, high = exponential(np.array([centre, centre - half, centre + half]))
+    return float(centre), float(low), float(high)
 
 
 def leave_one_out(sizes: Values, losses: Values, floored: bool) -> float:

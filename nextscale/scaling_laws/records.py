@@ -57,7 +57,7 @@ class Validation(BaseModel):
     model_config = STRICT
     step: Count
     images: Count
-    loss: Figure
+    loss: Annotated[float, Field(gt=0, lt=1e30)]
     accuracy: Annotated[float, Field(ge=0, le=1)]
     unigram_entropy: Figure
     scale_loss: Figures

@@ -1,7 +1,5 @@
 """The multi-scale VQ tokenizer: encoder, quantizer, decoder (VAR Sec. 3.2)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -53,16 +51,16 @@ class Tokenizer(nn.Module):
         accumulated = accumulated.contiguous(memory_format=torch.channels_last)  # faster on a CPU
         images = [
             self.decoder(self.from_latent(part)).float().clamp(-1, 1)
-            for part in self.portions(accumulated)
+            for part in accumulated.split(self.at_once(accumulated))
         ]
         return images[0] if len(images) == 1 else torch.cat(images)
 
-    def portions(self, accumulated: Tensor) -> Sequence[Tensor]:
-        """The parts of a batch (B, C, h, w) that are decoded at once."""
+    def at_once(self, accumulated: Tensor) -> int:
+        """Number of images of a batch (B, C, h, w) that are decoded at once."""
         if accumulated.device.type != "cpu":
-            return [accumulated]
+            return len(accumulated)
         pixels = accumulated[0, 0].numel() * self.config.downsampling**2
-        return accumulated.split(max(1, PIXELS // pixels))
+        return max(1, PIXELS // pixels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Quantized]:
         """Training pass: reconstruction (B, channels, H, W), not clamped; the quantizer's terms."""

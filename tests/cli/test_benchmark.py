@@ -67,6 +67,7 @@ def test_what_a_device_emulates_is_left_out(
 def test_estimate(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "estimate.json"
     words = ["--model", saved, "--batch", "2", "--rate", "100", "--json", str(file)]
+    words += ["--precision", "float32", "bfloat16"]
     assert main(["estimate", *words]) == 0
     told = capsys.readouterr().out
     assert "| train tokenizer   | bfloat16  | 2     |" in told
@@ -84,7 +85,7 @@ def test_bad_input(refused, saved: str, tmp_path: Path) -> None:
     assert "known: exact, compiled, int8" in said
     assert "known: sample, tokenizer" in refused("estimate", "--tasks", "fly")
     said = refused("benchmark", "train", "--precision", "half")
-    assert "precision are ['half']; known: float32, bfloat16" in said
+    assert "unknown precision 'half'; known: float32, bfloat16" in said
     assert "is a directory" in refused("benchmark", "growth", "--json", tmp_path)
     assert "no power of two" in refused("benchmark", "growth", "--sides", "3", "4")
     assert "known: benchmark sample, benchmark train, benchmark" in refused("benchmark", "x")
@@ -116,7 +117,7 @@ def test_estimate_of_presets_and_recipes(saved: str, tmp_path: Path) -> None:
 
 
 def test_estimates_that_name_no_network(refused, tmp_path: Path) -> None:
-    assert "tokenizer_preset are ['x']" in refused("estimate", "--tokenizer-preset", "x")
+    assert "unknown tokenizer_preset 'x'" in refused("estimate", "--tokenizer-preset", "x")
     words = ["--training", tmp_path / "none.yaml"]
     assert "none.yaml" in refused("estimate", *words)
     assert "give one of them" in refused("estimate", *words, "--transformer-preset", "d4")

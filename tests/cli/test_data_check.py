@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nextscale.cli.data_check import runs_of
 from nextscale.cli.main import main
 from nextscale.cli.options import from_options, parser_for
 from nextscale.cli.train_tokenizer import add_arguments as tokenizer_arguments
 from nextscale.cli.train_var import add_arguments as var_arguments
+from nextscale.complexity import transformer_flops
+from nextscale.config.model import ModelConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.data.advice import advise
@@ -27,9 +30,10 @@ def _quick_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     def estimate(config: Any, device: Any, advance: Any, whole: Any) -> dict[str, Any]:
         assert whole.tokenizer.image_channels in (1, 3)
         cost = {"seconds_per_image": 0.5, "memory_bytes": 2**30}
-        return {"rate_gflops": 100.0, "rows": [{"task": t, **cost} for t in config.tasks]}
+        return {"rows": [{"task": t, **cost} for t in config.tasks]}
 
     monkeypatch.setattr("nextscale.benchmark.estimate.estimate", estimate)
+    monkeypatch.setattr("nextscale.complexity.measure_peak", lambda *_, **__: 100e9)
 
 
 @pytest.fixture
@@ -90,22 +94,44 @@ def test_the_commands_can_be_pasted(
         run = from_options(kind, parser.parse(words[3:]))
         assert run.data.path == str(folder)
         assert run.batch_size <= 27
-    assert run.tokenizer == "runs/my pictures/tokenizer/final"
+    assert run.tokenizer == "runs/my pictures/tokenizer"
+
+
+def test_runs_never_lie_within_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs/cats").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert runs_of(Path("cats")) == runs_of(Path("/data/cats")) == "runs/cats"
+    assert runs_of(Path("runs/cats")) == "runs/cats-runs"
+    assert runs_of(Path()) == f"../{tmp_path.name}-runs"
+
+
+def test_advice_follows_the_machine() -> None:
+    slow, fast = (advise(14_000, 64, False, flops, flops > 1e18) for flops in (5e13, 1e19))
+    assert (slow.transformer, fast.transformer) == ("d2", "d6")
+    assert "muon" in fast.transformer_words()
+    assert "muon" not in slow.transformer_words()
+    assert slow.transformer_batch == 16
+    whole = ModelConfig(TOKENIZERS[slow.tokenizer], TRANSFORMERS["d2"])
+    assert slow.transformer_epochs * 14_000 * 3 * transformer_flops(whole) <= 1.1 * 5e13
+    assert fast.transformer_batch == 64
+    assert slow.tokenizer_batch == fast.tokenizer_batch == 16  # the preset's
 
 
 @pytest.mark.parametrize("images", [2, 27, 200, 14_000, 2_000_000])
 @pytest.mark.parametrize("side", [8, 28, 64, 300])
 @pytest.mark.parametrize("grey", [False, True])
-def test_advice_fits_the_data(images: int, side: int, grey: bool) -> None:
-    advice = advise(images, side, grey)
+@pytest.mark.parametrize("flops", [1e9, 1e15, 1e22])
+def test_advice_fits_the_data(images: int, side: int, grey: bool, flops: float) -> None:
+    advice = advise(images, side, grey, flops, False)
     tokenizer = TOKENIZERS[advice.tokenizer]
     sides = [max(preset.image_size) for preset in TOKENIZERS.values()]
     assert max(tokenizer.image_size) <= max(side, min(sides))
     assert advice.channels == (1 if grey else 3)
     assert advice.transformer in TRANSFORMERS
-    assert 1 <= advice.batch <= images
+    assert min(advice.tokenizer_batch, advice.transformer_batch) >= 1
+    assert max(advice.tokenizer_batch, advice.transformer_batch) <= images
     assert min(advice.tokenizer_epochs, advice.transformer_epochs) >= 1
-    more = advise(20 * images, side, grey)
+    more = advise(20 * images, side, grey, flops, False)
     assert TRANSFORMERS[more.transformer].depth >= TRANSFORMERS[advice.transformer].depth
 
 

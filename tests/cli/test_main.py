@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import torch
 
 from nextscale.cli.main import COMMANDS, main
 from nextscale.errors import UsageError
@@ -129,9 +131,60 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it(missing, extra, 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: bytearray(2**62),
+        lambda: np.empty(2**62, np.uint8),
+        lambda: torch.empty(2**62, dtype=torch.uint8),
+        lambda: raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")),
+    ],
+)
+def test_memory_that_ran_out_is_one_line(error, refused, monkeypatch):
+    monkeypatch.setattr("nextscale.cli.models.run", lambda options: error())
+    assert "memory ran out" in refused("models")
+
+
+def raising(error):
+    raise error
+
+
 def test_debug_shows_where_an_error_arose():
     with pytest.raises(UsageError, match="nothing is known as 'nothing'"):
         main(["sample", "nothing", "--debug"])
+
+
+def shell(line, **environment):
+    """Exit code, stdout and stderr of a line of bash, of buffered commands as users have them."""
+    known = {**os.environ, "PY": sys.executable, **environment}
+    known.pop("PYTHONUNBUFFERED", None)
+    done = subprocess.run(["bash", "-c", line], env=known, capture_output=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+UNKNOWN = b"nextscale: error: unknown command 'nothing'"
+FULL = b"nextscale: error: the disk is full"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"),
+    [
+        ("(sleep 0.2; exec $PY -m nextscale --version) | true; exit ${PIPESTATUS[0]}", 141, b""),
+        ("$PY -m nextscale --version >/dev/full", 2, FULL),
+        ("$PY -m nextscale --version >&-", 0, b""),
+        ("$PY -m nextscale --version <&- >&- 2>&-", 0, b""),
+        ("$PY -m nextscale nothing <&- >&-", 2, UNKNOWN),
+        ("$PY -m nextscale nothing 2>&-", 2, b""),
+        ("$PY -m nextscale nothing 2>/dev/full", 2, b""),
+        ("$PY -m nextscale nothing 2> >(true)", 2, b""),
+    ],
+)
+def test_streams_that_are_closed_full_or_left(line, code, told):
+    """A reader that left needs no words, and no file takes the place of a closed stream."""
+    found, out, err = shell(line)
+    assert (found, out) == (code, b"")
+    assert err.startswith(told)
+    assert err.count(b"\n") == bool(told)
 
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}

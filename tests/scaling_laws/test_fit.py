@@ -1,10 +1,13 @@
 """Known laws are found again, their intervals hold the truth as often as they say."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nextscale.errors import UsageError
 from nextscale.scaling_laws.fit import (
     Law,
     bootstrap,
@@ -120,3 +123,15 @@ def test_the_frontier_is_the_lowest_of_all_runs() -> None:
     assert lowest[-1] == pytest.approx(2)
     assert (np.diff(lowest) < 0).all()
     assert len(envelope([small, (np.array([20.0, 40.0]), np.array([1.0, 0.5]))])[0]) == 0
+
+
+@pytest.mark.parametrize("law", [Law(1e3, 5.0), Law(-1.0, -1e4), Law(math.inf, 1.0)])
+def test_a_law_beyond_numbers_is_one_line(law: Law) -> None:
+    with pytest.raises(UsageError, match=r"predicts a loss of e\^"):
+        law(SIZES)
+
+
+def test_an_interval_beyond_numbers_is_one_line() -> None:
+    losses = np.array([1e-29, 1e29, 1e-29])
+    with pytest.raises(UsageError, match=r"predicts a loss of e\^"):
+        prediction_interval(np.array([1e3, 1e4, 1e5]), losses, 1e6, 0.99999)

@@ -191,3 +191,13 @@ def test_a_log_that_is_none_is_named(text: str, tmp_path) -> None:
     (write_run(tmp_path / "d1", 1) / "log.jsonl").write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError, match=r"line 1, is 12|no text in UTF-8|it is unfinished"):
         read_curve(tmp_path / "d1")
+
+
+def test_a_loss_of_zero_on_the_way_is_named(tmp_path) -> None:
+    """The share by which the last loss is above the lowest is then no number."""
+    file = write_run(tmp_path / "d1", 1) / "log.jsonl"
+    entries = [json.loads(line) for line in file.read_text().splitlines()]
+    entries[1]["loss"] = 0.0
+    file.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    with pytest.raises(UsageError, match=r"validation\.loss is 0\.0"):
+        read_curve(tmp_path / "d1")
