@@ -86,16 +86,16 @@ class ClassifierStage:
             "error": 1 - accuracy,
         }
 
-    def pictures(self, state: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def pictures(self, weights: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """A classifier draws none."""
-        del state, batch
+        del weights, batch
         return {}
 
-    def write(self, state: Mapping[str, Tensor], folder: Path) -> None:
+    def write(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Writes the classifier of a whole state dict into a folder that exists."""
         with torch.device("meta"):
             classifier = Classifier(self.config.classifier)
-        classifier.load_state_dict(dict(state), assign=True)
+        classifier.load_state_dict(dict(weights), assign=True)
         write_classifier(classifier, folder)
 
     def read(self, folder: Path) -> dict[str, Tensor]:

@@ -295,9 +295,9 @@ class TokenizerStage:
         }
 
     @torch.no_grad()
-    def pictures(self, state: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def pictures(self, weights: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """A sheet of images (top) and reconstructions (below), (channels, 2 H, n W) in [0, 1]."""
-        pipe = self.pipeline(state)
+        pipe = self.pipeline(weights)
         images = batch.values[:16].to(pipe.device)
         rows = [images, pipe.tokenizer.decode(pipe.tokenizer.encode(images))]
         sheet = torch.cat([torch.cat(list(row), -1) for row in rows], -2)
@@ -313,9 +313,9 @@ class TokenizerStage:
         config = ModelConfig(self.config.tokenizer, data=self.config.data.path)
         return Pipeline(tokenizer, None, config)
 
-    def write(self, state: Mapping[str, Tensor], folder: Path) -> None:
+    def write(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Writes a checkpoint of a whole state dict into a folder that exists."""
-        checkpoint.write(self.pipeline(state), folder)
+        checkpoint.write(self.pipeline(weights), folder)
 
     def read(self, folder: Path) -> dict[str, Tensor]:
         """Reads what `write` has written."""

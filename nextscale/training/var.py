@@ -198,9 +198,9 @@ class VarStage:
             "scale_accuracy": right.tolist(),
         }
 
-    def pictures(self, state: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def pictures(self, weights: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """A grid of samples with the labels of a batch, (3, H', W') in [0, 1]."""
-        pipe = self.pipeline(state)
+        pipe = self.pipeline(weights)
         labels = batch.labels.to(pipe.device)
         seeds = range(len(labels))
         sampling = vars(self.config.sampling)
@@ -227,9 +227,9 @@ class VarStage:
         )
         return Pipeline(self.tokenizer, model, whole)
 
-    def write(self, state: Mapping[str, Tensor], folder: Path) -> None:
+    def write(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         """Writes a checkpoint of a whole state dict into a folder that exists."""
-        checkpoint.write(self.pipeline(state), folder)
+        checkpoint.write(self.pipeline(weights), folder)
 
     def read(self, folder: Path) -> dict[str, Tensor]:
         """Reads what `write` has written, as far as it is trained."""
