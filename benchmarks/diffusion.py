@@ -37,10 +37,10 @@ from nextscale.data.order import steps_in_epoch, uniforms
 from nextscale.data.record import joined
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError, check_range
+from nextscale.training.directory import RunDirectory
 from nextscale.training.engine import start_accelerator
 from nextscale.training.loop import Run
 from nextscale.training.schedule import parameter_groups
-from nextscale.training.state import RunDirectory
 from nextscale.weights import read_tensors
 
 __all__ = ["DiffusionTraining", "load_diffusion", "sample", "sampling_flops", "train"]

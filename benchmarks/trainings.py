@@ -17,8 +17,8 @@ from contenders import EQUAL_COST, FINER_RATES, PYRAMID, RATES, RECIPES, SINGLE,
 from nextscale.cli.options import tell
 from nextscale.errors import UsageError
 from nextscale.files import read_json, write_text
+from nextscale.training.divergence import Diverged
 from nextscale.training.launch import STOPPED, finished, run_to_its_end
-from nextscale.training.loop import Diverged
 from nextscale.weights import hash_weights, read_tensors
 
 RECORDS = "docs/results/comparison"

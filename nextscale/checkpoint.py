@@ -331,7 +331,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def identity(pipe: Pipeline, name: str, transformer_hash: str = "") -> dict[str, Any]:
-    """What a record of drawn images tells of a model, loaded by this name, and of its machine.
+    """What a record of sampled images holds about a model, loaded by this name, and its machine.
 
     Args:
         transformer_hash: taken when it was loaded, where it was quantized since.

@@ -1,37 +1,21 @@
 """YAML documents that may come from anyone: read once, within bounds, without running code."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 from nextscale.errors import UsageError, shown
+from nextscale.files import PathLike, read_text
 
 LARGEST = 2**20  # bytes of a document
 DEEPEST = 64  # lists and tables within each other
 MOST_VALUES = 100_000  # of a document, those counted again that stand for an alias
 
 
-def read_document(file: str | os.PathLike[str]) -> str:
-    """The text of a file or a pipe, which can be read only once.
-
-    Raises:
-        UsageError: if it cannot be read, is too large, or is not UTF-8.
-    """
-    try:
-        with Path(file).open("rb") as source:
-            content = source.read(LARGEST + 1).decode()
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is no YAML file ({error})") from error
-    except ValueError as error:  # a NUL in the path
-        raise UsageError(f"{shown(str(file))} is no path ({error})") from error
-    if len(content) > LARGEST:
-        raise UsageError(f"{file} has more than {LARGEST:,} bytes; options take far less")
-    return content
+def read_document(file: PathLike) -> str:
+    """The text of a file or a pipe, which can be read only once; see `read_text`."""
+    return read_text(file, LARGEST, pipes=True)
 
 
-def parse_document(text: str, file: str | os.PathLike[str]) -> dict[str, Any]:
+def parse_document(text: str, file: PathLike) -> dict[str, Any]:
     """The table that a document holds.
 
     Args:

@@ -12,7 +12,7 @@ UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchanges two entries of one file system; nobody ever finds either of them missing.
+    """Exchanges two entries of one file system; no process ever finds either of them missing.
 
     Returns:
         whether the system can; if not, nothing has changed.

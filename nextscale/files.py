@@ -213,15 +213,25 @@ def recover(target: Path, locked: bool = False) -> None:
         locked: a lock keeps other writers away. Without one, what living processes write stays, and
             what other machines, which may share the disk, wrote.
     """
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(?:(\w+)-)?(\d+)")
-    for entry in sorted(listed(target.parent)):
+    recover_all(target.parent, re.escape(target.name), locked)
+
+
+def recover_all(folder: Path, names: str, locked: bool = False) -> None:
+    """Recovers every file and directory of these names in a folder; see `recover`.
+
+    Args:
+        names: a regular expression without groups.
+    """
+    pattern = re.compile(rf"\.({names})\.(tmp|old)-(?:(\w+)-)?(\d+)")
+    for entry in sorted(listed(folder)):
         found = pattern.fullmatch(entry.name)
         if found is None or entry.is_symlink():
             continue
-        if not locked and (found[2] not in (None, HERE) or alive(int(found[3]))):
+        name, kind, host, process = found.groups()
+        if not locked and (host not in (None, HERE) or alive(int(process))):
             continue
-        if found[1] == "old" and not target.exists() and entry.is_dir():
-            entry.rename(target)
+        if kind == "old" and not (folder / name).exists() and entry.is_dir():
+            entry.rename(folder / name)
         else:
             remove_tree(entry)
 
@@ -237,6 +247,14 @@ def alive(process: int) -> bool:
     return process != os.getpid()  # one that had this number before has ended
 
 
+def remove_whole(folder: Path) -> None:
+    """Removes a directory whole or not at all; `recover` removes what a killed process leaves."""
+    temporary = beside(folder, "tmp")
+    remove_tree(temporary)
+    folder.rename(temporary)
+    remove_tree(temporary)
+
+
 def remove_tree(folder: Path) -> None:
     """Removes a folder or a file, if it is there; a link alone, not what it names."""
     if folder.is_dir() and not folder.is_symlink():
@@ -245,25 +263,37 @@ def remove_tree(folder: Path) -> None:
         folder.unlink(missing_ok=True)
 
 
-def read_text(path: PathLike) -> str:
+def read_text(path: PathLike, most: int = LARGEST_JSON, pipes: bool = False) -> str:
     """Reads a text file in UTF-8 that may come from anyone.
+
+    Args:
+        most: bytes that the file may hold.
+        pipes: whether a pipe, which is read only once, is as good as a plain file.
 
     Raises:
         UsageError: if it cannot be read, is no plain file, is too large, or is not UTF-8.
     """
     try:
-        status = Path(path).stat()
-        plain = stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_JSON
-        text = Path(path).read_text(encoding="utf-8") if plain else None
+        plain = pipes or stat.S_ISREG(os.stat(path).st_mode)
+        content = read_up_to(path, most + 1) if plain else b""
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no text in UTF-8 ({error})") from error
     except ValueError as error:  # a NUL in the path
         raise UsageError(f"{shown(str(path))} is no path ({error})") from error
-    if text is None:
-        raise UsageError(f"{path} is no plain file, or larger than {LARGEST_JSON:,} bytes")
-    return text
+    if not plain:
+        raise UsageError(f"{path} is no plain file; give one")
+    if len(content) > most:
+        raise UsageError(f"{path} has more than {most:,} bytes; give a smaller file")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8 ({error})") from error
+
+
+def read_up_to(path: PathLike, count: int) -> bytes:
+    """The first bytes of a file, at most `count`."""
+    with open(path, "rb") as file:
+        return file.read(count)
 
 
 def to_json(values: Any) -> str:

@@ -47,7 +47,7 @@ def test_aliases_and_merges_are_read() -> None:
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"\xff", "no YAML"), (b"a: " + b"x" * 2**20, "more than 1,048,576 bytes")],
+    [(b"\xff", "no text in UTF-8"), (b"a: " + b"x" * 2**20, "more than 1,048,576 bytes")],
 )
 def test_what_is_no_text_of_options_is_one_line(content: bytes, told: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(content)

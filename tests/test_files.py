@@ -18,7 +18,9 @@ from nextscale.files import (
     beside,
     check_no_links,
     read_json,
+    read_text,
     recover,
+    remove_whole,
     replacing,
     replacing_file,
     write_text,
@@ -289,3 +291,29 @@ def test_what_is_no_json_table_is_one_line(
         read_json(place)
     write_text(place, '{"a": 1}')
     assert read_json(place) == {"a": 1}
+
+
+def test_text_from_others_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes("φ".encode() * 3)
+    assert read_text(tmp_path / "file", most=6) == "φφφ"
+    with pytest.raises(UsageError, match="more than 5 bytes"):
+        read_text(tmp_path / "file", most=5)
+    os.mkfifo(tmp_path / "pipe")  # which nobody ever writes to
+    for place in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(UsageError, match="no plain file"):
+            read_text(place)
+
+
+def test_a_directory_is_removed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "model", "old")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_whole(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    recover(tmp_path / "model")
+    assert names(tmp_path) == []

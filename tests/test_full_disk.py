@@ -21,7 +21,7 @@ from nextscale.evaluation.chunks import Chunks
 from nextscale.evaluation.drawing import write_npz
 from nextscale.pipeline import Pipeline
 from nextscale.tokenizer.tokenizer import Tokenizer
-from nextscale.training.state import RunDirectory
+from nextscale.training.directory import RunDirectory
 from nextscale.weights import write_pickle
 
 ROOM = 2**16  # bytes
@@ -61,7 +61,7 @@ def test_the_state_of_a_run_and_its_log(full: Path) -> None:
     directory.open("train var", TrainingConfig(out="run"), Record())
     state = {"network": {"a": torch.zeros(ROOM)}}
     with pytest.raises(UsageError, match=FULL):
-        directory.save(1, lambda folder: write_pickle(state, folder / "training.pt"), 1, -1)
+        directory.save(1, lambda folder: write_pickle(state, folder / "training.pt"))
     assert left(directory.checkpoints) == []
     with pytest.raises(UsageError, match=rf"log\.jsonl .*{FULL}"):
         directory.log({"event": "x" * 2 * ROOM})

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from nextscale import checkpoint
+from nextscale.app.store import Store
 from nextscale.app.studio import Studio
 from nextscale.cli.main import main
 from nextscale.config.model import ModelConfig
@@ -135,7 +136,8 @@ def test_200_numbered_classes_are_drawn_by_name_everywhere(numbered, tmp_path) -
         picture, numbers[1]
     )
 
-    studio = Studio(numbered, model, tmp_path / "page")
+    (page := tmp_path / "page").mkdir()
+    studio = Studio(numbered, model, Store(page))
     assert [studio.label(name) for name in names] == numbers
     assert studio.classes() == [*NUMBERED, "none"]
     *_, shown = studio.draw(names, len(names), 3, {})
@@ -153,4 +155,4 @@ def test_a_class_called_none_can_be_drawn_and_no_class_too(pipe, tmp_path) -> No
         (None, ""),
         (1, "a"),
     ]
-    assert Studio(named, "model", tmp_path).classes() == ["none", "a", "b", ""]
+    assert Studio(named, "model", Store(tmp_path)).classes() == ["none", "a", "b", ""]

@@ -1,33 +1,35 @@
-"""What arrives for a control of the page, checked before Gradio touches it.
+"""The arguments of a page's functions, each checked by its control before Gradio touches it.
 
-Gradio would download addresses, decode pictures of any size and answer a wrong type by a traceback.
+Gradio downloads addresses, decodes pictures of any size and answers a wrong type with a traceback.
 """
 
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anyio.to_thread
 import gradio as gr
+from annotated_types import Ge, Le, MaxLen
 from PIL import Image
 
 from nextscale.acceleration import give_back_memory
-from nextscale.app.calls import shown
 from nextscale.app.studio import MOST_IMAGES
-from nextscale.config.evaluation import LARGEST_SEED
-from nextscale.errors import UsageError
+from nextscale.config.validation import check_type
+from nextscale.data.picture import open_picture
+from nextscale.errors import UsageError, shown
 from nextscale.pixels import checked
+from nextscale.seeds import LARGEST_SEED
 
 LARGEST_PIXELS = 2**24  # of a picture: 16 Mpx
-TAKEN = f"at most {LARGEST_PIXELS // 2**20} million pixels are taken"
+ALLOWED = f"at most {LARGEST_PIXELS // 2**20} million pixels are allowed"
 MOST_LAYERS = 4  # that are painted over a picture
 LONGEST_TEXT = 200  # characters
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+CHOICES_SHOWN = 20  # in a complaint
 
 
 class Page(gr.Blocks):
-    """A page whose functions get checked arguments, from its own controls and through its API."""
+    """A page whose functions receive checked arguments, from its controls and through its API."""
 
     async def preprocess_data(
         self,
@@ -36,13 +38,16 @@ class Page(gr.Blocks):
         state: Any,
         explicit_call: bool = False,
     ) -> list[Any]:
-        """Arguments as the function takes them. Raises gr.Error, which is told without a traceback.
+        """Returns arguments as the function takes them.
 
         Args:
             block_fn: Gradio's record of the function.
-            inputs: as they were sent.
+            inputs: as they were sent, one for each control.
             state: of the visitor.
             explicit_call: whether Python called, not a visitor.
+
+        Raises:
+            gr.Error: if an argument is wrong; the server prints no traceback of it.
         """
         names = list(inspect.signature(block_fn.fn).parameters)
 
@@ -59,19 +64,19 @@ class Page(gr.Blocks):
         return await super().preprocess_data(block_fn, given, state, explicit_call)
 
     async def process_api(self, *given: Any, **named: Any) -> dict[str, Any]:
-        """A step of a job; after the last one memory returns, unless another job waits."""
-        goes_on = False
+        """Runs a step of a job; returns memory after the last one, unless another job waits."""
+        continues = False
         try:
             output = await super().process_api(*given, **named)
-            goes_on = bool(output["is_generating"])
+            continues = bool(output["is_generating"])
             return output
         finally:
-            if not goes_on and not len(self._queue):
+            if not continues and not len(self._queue):
                 await anyio.to_thread.run_sync(give_back_memory, limiter=self.limiter)
 
 
 def checked_value(name: str, component: Any, value: Any) -> Any:
-    """What was sent for a control, or what of it may be used.
+    """Returns what was sent for a control, or what of it is used.
 
     Args:
         name: of the argument, for complaints.
@@ -79,7 +84,7 @@ def checked_value(name: str, component: Any, value: Any) -> Any:
         value: as it was sent.
 
     Raises:
-        UsageError: naming the argument, if the value is none of the control's.
+        UsageError: naming the argument, if the control cannot have this value.
     """
     for kind, check in CHECKS.items():
         if isinstance(component, kind):
@@ -88,82 +93,71 @@ def checked_value(name: str, component: Any, value: Any) -> Any:
 
 
 def of_slider(name: str, component: gr.Slider, value: Any) -> float:
-    """A number of the slider's range, whole if its steps are."""
-    whole = float(component.step or 0).is_integer()
-    return number(name, value, component.minimum, component.maximum, whole)
+    """Returns a number of the slider's range, an integer if its steps are."""
+    kind = int if float(component.step or 0).is_integer() else float
+    return number(name, value, kind, component.minimum, component.maximum)
 
 
 def of_number(name: str, component: gr.Number, value: Any) -> float:  # noqa: ARG001
-    """A seed."""
-    return number(name, value, 0, LARGEST_SEED, whole=True)
+    """Returns a seed."""
+    return number(name, value, int, 0, LARGEST_SEED)
 
 
 def of_checkbox(name: str, component: gr.Checkbox, value: Any) -> bool:  # noqa: ARG001
-    """True or false."""
-    if not isinstance(value, bool):
-        raise UsageError(f"{name} is {shown(value)}; it must be true or false")
+    """Returns true or false."""
+    check_type(bool, value, name)
     return value
 
 
 def of_choice(name: str, component: gr.Radio | gr.Dropdown, value: Any) -> str | list[str]:
-    """One of the choices, or a list of them."""
-    known = [choice for _, choice in component.choices]
+    """Returns one of the choices, or a list of them."""
+    known = [str(choice) for _, choice in component.choices]
     several = isinstance(component, gr.Dropdown) and bool(component.multiselect)
-    if several and not isinstance(value, list):
-        raise UsageError(f"{name} is {shown(value)}; it must be a list of names")
-    if several and len(value) > MOST_IMAGES:
-        raise UsageError(f"{name} holds {len(value)} names; at most {MOST_IMAGES} are taken")
+    if several:
+        check_type(Annotated[list[Any], MaxLen(MOST_IMAGES)], value, name)
     for each in value if several else [value]:
-        if not isinstance(each, str) or each not in known:
-            some = ", ".join(map(str, known[:20])) + ", ..." * (len(known) > 20)
-            raise UsageError(f"{name} is {shown(each)}; it can be {some}")
+        if each not in known:
+            some = ", ".join(known[:CHOICES_SHOWN]) + ", …" * (len(known) > CHOICES_SHOWN)
+            raise UsageError(f"{name} is {shown(each)}; choose one of {some}")
     return value
 
 
 def of_text(name: str, component: gr.Textbox, value: Any) -> str:  # noqa: ARG001
-    """A short text."""
-    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
-        raise UsageError(
-            f"{name} is {shown(value)}; it must be a text of at most {LONGEST_TEXT} characters"
-        )
+    """Returns a short text."""
+    check_type(Annotated[str, MaxLen(LONGEST_TEXT)], value, name)
     return value
 
 
 def of_image(name: str, component: gr.Image, value: Any) -> dict[str, Any] | None:
-    """An uploaded picture or None."""
-    return None if value is None else file(name, component, value)
+    """Returns an uploaded picture or None."""
+    return None if value is None else uploaded(name, component, value)
 
 
 def of_editor(name: str, component: gr.ImageEditor, value: Any) -> dict[str, Any] | None:
-    """Background and layers; what they make together is not needed, and not decoded."""
+    """Returns background and layers; their composite is not used and not decoded."""
     if value is None:
         return None
-    if not isinstance(value, dict):
-        raise UsageError(f"{name} is {shown(value)}; it has a background and layers")
-    layers = value.get("layers")
-    layers = [] if layers is None else layers
-    if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
-        given = len(layers) if isinstance(layers, list) else shown(layers)
-        raise UsageError(f"{name} has layers {given}; a list of at most {MOST_LAYERS} is taken")
+    check_type(dict[str, Any], value, name)
+    layers = value.get("layers") or []
+    check_type(Annotated[list[Any], MaxLen(MOST_LAYERS)], layers, f"{name}.layers")
     background = value.get("background")
     return {
-        "background": background and file(name, component, background),
-        "layers": [file("a layer", component, layer) for layer in layers if layer is not None],
+        "background": background and uploaded(name, component, background),
+        "layers": [uploaded("a layer", component, each) for each in layers if each is not None],
         "composite": None,
     }
 
 
 def of_gallery(name: str, component: gr.Gallery, value: Any) -> list[dict[str, Any]]:
-    """Uploaded or drawn pictures."""
+    """Returns uploaded or drawn pictures."""
     value = [] if value is None else value
-    if not isinstance(value, list) or len(value) > MOST_IMAGES:
-        raise UsageError(f"{name} is {shown(value)}; it must be a list of at most {MOST_IMAGES}")
+    check_type(Annotated[list[Any], MaxLen(MOST_IMAGES)], value, name)
     images = [each.get("image") if isinstance(each, dict) else each for each in value]
-    return [{"image": file(name, component, each), "caption": None} for each in images]
+    return [{"image": uploaded(name, component, each), "caption": None} for each in images]
 
 
 def of_state(name: str, component: gr.State, value: Any) -> None:
-    """Nothing: it stays with the server."""
+    """Returns nothing: the server keeps states."""
 
 
 CHECKS: dict[type, Callable[[str, Any, Any], Any]] = {
@@ -180,18 +174,20 @@ CHECKS: dict[type, Callable[[str, Any, Any], Any]] = {
 }
 
 
-def number(name: str, value: Any, least: float, most: float, whole: bool) -> float:
-    """A number in its range. Raises UsageError at any other value, and at fractions if `whole`."""
-    fits = isinstance(value, int | float) and not isinstance(value, bool)
-    fits = fits and least <= value <= most  # NaN is not
-    if not fits or (whole and value != int(value)):
-        kind = "whole number" if whole else "number"
-        raise UsageError(f"{name} is {shown(value)}; it must be a {kind} from {least} to {most}")
-    return int(value) if whole else value
+def number(name: str, value: Any, kind: type, least: float, most: float) -> float:
+    """Returns a number of a range; 2.0 is an integer, since JSON and JavaScript know no other.
+
+    Raises:
+        UsageError: if it is no number, NaN, out of range, or a fraction where `kind` is int.
+    """
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    check_type(Annotated[kind, Ge(least), Le(most)], value, name)
+    return value
 
 
-def file(name: str, component: gr.components.Component, value: Any) -> dict[str, Any]:
-    """A picture among the uploaded files, whose size was read before any pixel.
+def uploaded(name: str, component: gr.components.Component, value: Any) -> dict[str, Any]:
+    """Returns an uploaded picture whose size is checked in its header, before its pixels are read.
 
     Raises:
         UsageError: if it is an address, not uploaded here, too large, or no picture.
@@ -204,20 +200,18 @@ def file(name: str, component: gr.components.Component, value: Any) -> dict[str,
         place = Path(path).resolve()
         if not place.is_relative_to(folder) or not place.is_file():
             raise UsageError(f"{name} is {shown(path)}, which was not uploaded; upload a picture")
-        with Image.open(place, formats=FORMATS) as picture:
-            check_pixels(picture)
+        with open_picture(place) as picture:
+            if picture.width * picture.height > LARGEST_PIXELS:
+                size = f"{picture.width}x{picture.height}"
+                raise UsageError(f"the image has {size} pixels; {ALLOWED}")
             checked(picture)
     except UsageError:
         raise
     except Image.DecompressionBombError as error:
-        raise UsageError(f"the image is too large; {TAKEN}") from error
-    except (OSError, ValueError, SyntaxError) as error:
+        raise UsageError(f"the image is too large; {ALLOWED}") from error
+    except MemoryError:
+        raise  # the machine's fault, not the picture's
+    except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
         reason = " ".join(str(error).replace(str(folder), "").split())
         raise UsageError(f"the image cannot be read ({reason})") from error
     return {"path": str(place), "orig_name": "image.png", "meta": {"_type": "gradio.FileData"}}
-
-
-def check_pixels(picture: Image.Image) -> None:
-    """Raises UsageError if a picture, of which only the header is read, is too large."""
-    if picture.width * picture.height > LARGEST_PIXELS:
-        raise UsageError(f"the image has {picture.width}x{picture.height} pixels; {TAKEN}")

@@ -1,15 +1,14 @@
-"""What the tabs share: controls of drawing, results, pictures that are shown, complaints."""
+"""The controls that tabs share, and how their handlers show results and complaints."""
 
 import inspect
-import uuid
 from collections.abc import Callable, Iterator
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from nextscale.app.store import Store
 from nextscale.app.studio import Progress, Studio
 from nextscale.errors import UsageError
 from nextscale.pictures import enlarge
@@ -22,7 +21,7 @@ PAINTED = 336  # pixels that tiny pictures are enlarged to, at least, to be pain
 def sampling_controls(
     studio: Studio, cfg: float, mean_scales: int
 ) -> list[gr.components.Component]:
-    """Guidance, top-k, top-p, smooth and mean scales; those not given are the model's defaults."""
+    """Adds guidance, top-k, top-p, smooth and mean scales; three default to the model's."""
     sampling, tokenizer = studio.pipe.config.sampling, studio.pipe.tokenizer.config
     return [
         gr.Slider(0, 10, cfg, step=0.1, label="Guidance"),
@@ -41,7 +40,7 @@ def sampling_controls(
 
 
 def buttons(verb: str, name: str) -> tuple[gr.Button, gr.Button]:
-    """What begins a job and what stops it, side by side on a phone, too."""
+    """Adds the buttons that start and stop a job, side by side also on a phone."""
     with gr.Row():
         go = gr.Button(verb, variant="primary", elem_id=name, min_width=100)
         stop = gr.Button("Stop", variant="stop", elem_id=f"stop-{name}", min_width=100)
@@ -51,11 +50,11 @@ def buttons(verb: str, name: str) -> tuple[gr.Button, gr.Button]:
 def results(
     kind: str, name: str, columns: int
 ) -> tuple[gr.Gallery, gr.Markdown, gr.DownloadButton]:
-    """Where results appear: a gallery, a line about them, and a button that downloads them.
+    """Adds a gallery of results, a line about them, and a button that downloads them.
 
     Args:
         kind: what they are called.
-        name: of the gallery in the page; the line's is `NAME-told`.
+        name: of the gallery in the page; the line's is `NAME-summary`.
         columns: of the gallery.
     """
     return (
@@ -67,32 +66,19 @@ def results(
             interactive=False,
             object_fit="contain",
         ),
-        gr.Markdown("Nothing yet.", elem_id=f"{name}-told", label="summary"),
+        gr.Markdown("Nothing yet.", elem_id=f"{name}-summary", label="summary"),
         gr.DownloadButton(f"Download {kind.lower()} and command", elem_id=f"{name}-archive"),
     )
 
 
-def shown(progress: Progress, gallery: gr.Gallery) -> tuple:
-    """Gallery, line and download button after a step."""
-    return (
-        kept([enlarge(picture) for picture in progress.pictures], gallery),
-        progress.told,
-        progress.file or None,
-    )
-
-
-def kept(pictures: list[Image.Image], component: gr.components.Component) -> list[str]:
-    """Paths of pictures that a component may show; no later result is written to the same path."""
-    folder = Path(component.GRADIO_CACHE)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{i:04d}-{uuid.uuid4().hex}.png" for i in range(len(pictures))]
-    for picture, path in zip(pictures, paths, strict=True):
-        picture.save(path, compress_level=1)
-    return [str(path) for path in paths]
+def shown(progress: Progress, store: Store) -> tuple:
+    """Returns what gallery, line and download button show after a step."""
+    pictures = store.pictures([enlarge(picture) for picture in progress.pictures])
+    return pictures, progress.summary, progress.file or None
 
 
 def last_sample(images: list[tuple[str, Any]] | None, chosen: int) -> Image.Image:
-    """The drawn image that was clicked last, or the first, large enough to be painted on."""
+    """Returns the drawn image that was clicked last, or the first, enlarged for painting."""
     if not images:
         raise UsageError("nothing is drawn yet; draw first, upload an image or take an example")
     with Image.open(images[min(chosen, len(images) - 1)][0]) as picture:
@@ -100,14 +86,14 @@ def last_sample(images: list[tuple[str, Any]] | None, chosen: int) -> Image.Imag
 
 
 def paintable(picture: Image.Image) -> Image.Image:
-    """A tiny picture enlarged by whole pixels so far that it can be painted on."""
+    """Returns a tiny picture enlarged by whole pixels, so that it can be painted on."""
     factor = -(-PAINTED // max(picture.size))
     size = picture.width * factor, picture.height * factor
     return picture.resize(size, Image.Resampling.NEAREST)
 
 
-def telling(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler whose complaints appear on the page; its server goes on."""
+def reporting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a handler so that the page shows its UsageError and the server prints nothing."""
 
     @wraps(function)
     def steps(*values: Any) -> Iterator[Any]:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from nextscale.app.controls import MODEL, buttons, results, sampling_controls, shown, telling
+from nextscale.app.controls import MODEL, buttons, reporting, results, sampling_controls, shown
 from nextscale.app.studio import MOST_IMAGES, Studio
 
 
 def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
     """The controls that draw; gives the gallery of what was drawn."""
-    classes, sampling = studio.classes(), studio.pipe.config.sampling
+    classes, defaults = studio.classes(), studio.pipe.config.sampling
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             labels = gr.Dropdown(
@@ -23,10 +23,10 @@ def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
             count = gr.Slider(1, MOST_IMAGES, min(10, MOST_IMAGES), step=1, label="Images")
             with gr.Accordion("More", open=False):
                 seed = gr.Number(0, label="Seed", info="image i is drawn with seed + i")
-                controls = sampling_controls(studio, sampling.cfg, sampling.mean_scales)
+                controls = sampling_controls(studio, defaults.cfg, defaults.mean_scales)
             go, stop = buttons("Draw", "draw")
         with gr.Column(scale=2, min_width=280):
-            gallery, told, file = results("Images", "drawn", 5)
+            gallery, summary, file = results("Images", "drawn", 5)
 
     def draw(
         labels: list[str],
@@ -40,20 +40,22 @@ def draw_tab(studio: Studio, chosen: gr.State) -> gr.Gallery:
     ) -> Iterator[tuple]:
         """Draws images of classes, scale by scale."""
         given = {"cfg": cfg, "top_k": top_k, "top_p": top_p, "smooth": smooth}
-        for progress in studio.draw(labels, count, seed, {**given, "mean_scales": mean_scales}):
-            yield shown(progress, gallery)
+        sampling = {**given, "mean_scales": mean_scales}
+        for progress in studio.steps(studio.draw(labels, count, seed, sampling)):
+            yield shown(progress, studio.store)
 
     event = go.click(
-        telling(draw),
+        reporting(draw),
         [labels, count, seed, *controls],
-        [gallery, told, file],
+        [gallery, summary, file],
         api_name="draw",
         **MODEL,
     )
     stop.click(None, cancels=[event], api_visibility="private")
 
     def choose(event: gr.EventData) -> int:
-        return min(max(0, (event._data or {"index": 0})["index"]), MOST_IMAGES)
+        index = event._data.get("index") if isinstance(event._data, dict) else 0
+        return min(max(0, index), MOST_IMAGES) if isinstance(index, int) else 0
 
     gallery.select(choose, None, chosen, queue=False, api_visibility="private")
     return gallery

@@ -11,14 +11,14 @@ from nextscale.app.controls import (
     MODEL,
     PAINTED,
     buttons,
-    kept,
     last_sample,
     paintable,
+    reporting,
     results,
     sampling_controls,
     shown,
-    telling,
 )
+from nextscale.app.store import Store
 from nextscale.app.studio import MOST_CANDIDATES, Studio
 from nextscale.errors import UsageError
 from nextscale.pixels import checked
@@ -81,7 +81,7 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
                 controls = sampling_controls(studio, 0.0, 0)
             go, stop = buttons("Edit", "edit")
         with gr.Column(scale=1, min_width=280):
-            gallery, told, file = results("Candidates", "edits", 4)
+            gallery, summary, file = results("Candidates", "edits", 4)
 
     def edit(
         image: dict[str, Any],
@@ -122,8 +122,8 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
 
         given = (task, picture, mask, label, candidates, seed, options, sampling, watch)
         try:
-            for progress in studio.edit(*given):  # pyright: ignore[reportArgumentType]
-                yield shown(progress, gallery)
+            for progress in studio.steps(studio.edit(*given)):  # pyright: ignore[reportArgumentType]
+                yield shown(progress, studio.store)
         finally:
             if jobs.get(request.session_hash) is job:  # else another edit has begun since
                 del jobs[request.session_hash]
@@ -136,9 +136,9 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
 
     given = [editor, task, label, candidates, seed, recode, fill, paste, feather, rule]
     event = go.click(
-        telling(edit),
+        reporting(edit),
         [*given, keep_scales, sides, *controls],
-        [gallery, told, file],
+        [gallery, summary, file],
         api_name="edit",
         **MODEL,
     )
@@ -146,27 +146,26 @@ def edit_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
 
     def put(images: list[tuple[str, Any]] | None, chosen: int) -> dict[str, Any]:
         """The last sample, with nothing painted over it."""
-        return on_canvas(last_sample(images, chosen), None, editor)
+        return on_canvas(last_sample(images, chosen), None, studio.store)
 
     def begin() -> tuple[dict[str, Any], str]:
         """An image of the model's own with a hole, and the task of filling it."""
-        picture, mask = studio.example()
-        return on_canvas(paintable(picture), paintable(mask), editor), "inpaint"
+        with studio.step():
+            picture, mask = studio.example()
+        return on_canvas(paintable(picture), paintable(mask), studio.store), "inpaint"
 
-    take.click(telling(put), [drawn, chosen], editor, queue=False, api_visibility="private")
-    example.click(telling(begin), None, [editor, task], api_visibility="private", **MODEL)
+    take.click(reporting(put), [drawn, chosen], editor, queue=False, api_visibility="private")
+    example.click(reporting(begin), None, [editor, task], api_visibility="private", **MODEL)
 
 
-def on_canvas(
-    picture: Image.Image, mask: Image.Image | None, editor: gr.ImageEditor
-) -> dict[str, Any]:
-    """A picture, with what is white in a mask painted over it, as an editor takes it."""
+def on_canvas(picture: Image.Image, mask: Image.Image | None, store: Store) -> dict[str, Any]:
+    """Returns an editor's value: a picture whose mask's white part is painted over."""
     pictures = [picture.convert("RGBA")]
     if mask is not None:
         paint = Image.new("RGBA", picture.size, PAINT)
         layer = Image.composite(paint, Image.new("RGBA", picture.size, 0), mask)
         pictures += [Image.alpha_composite(pictures[0], layer), layer]
-    background, *others = kept(pictures, editor)
+    background, *others = store.pictures(pictures)
     composite = others[0] if others else background
     return {"background": background, "layers": others[1:], "composite": composite}
 
@@ -174,7 +173,7 @@ def on_canvas(
 def painted(
     value: dict[str, Any] | None, size: tuple[int, int]
 ) -> tuple[Image.Image, Image.Image | None]:
-    """The picture in an editor and what is painted over it, white; None if nothing is.
+    """Returns the picture in an editor and a mask, white where painted; None if nothing is.
 
     A picture enlarged by whole pixels for painting is taken back to the model's size (H, W).
     """
@@ -197,7 +196,7 @@ def painted(
 
 
 def numbers(text: str) -> list[int]:
-    """Whole numbers separated by spaces."""
+    """Returns whole numbers separated by spaces or commas."""
     try:
         return [int(word) for word in text.replace(",", " ").split()]
     except ValueError:

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from nextscale.app.controls import MODEL, kept, last_sample, paintable, telling
+from nextscale.app.controls import MODEL, last_sample, paintable, reporting
 from nextscale.app.studio import Studio
 from nextscale.errors import UsageError
 from nextscale.pictures import enlarge
@@ -42,20 +42,23 @@ def inside_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:
         """Token maps as coloured tiles, the image after each scale, and the use of codes."""
         if image is None:
             raise UsageError("there is no image; upload one or take the last sample")
-        maps, pictures, rows = studio.look_inside(image)
+        with studio.step():
+            maps, pictures, rows = studio.look_inside(image)
         table = [[scale, total, used, f"{share:.2%}"] for scale, total, used, share in rows]
         after = [enlarge(picture) for picture in pictures]
-        return kept(maps, tiles), kept(after, growth), table
+        return studio.store.pictures(maps), studio.store.pictures(after), table
 
-    go.click(telling(look_inside), image, [tiles, growth, use], api_name="look_inside", **MODEL)
+    go.click(reporting(look_inside), image, [tiles, growth, use], api_name="look_inside", **MODEL)
 
     def put(images: list[tuple[str, Any]] | None, chosen: int) -> str:
         """The last sample."""
-        return kept([last_sample(images, chosen)], image)[0]
+        return studio.store.pictures([last_sample(images, chosen)])[0]
 
     def begin() -> str:
         """An image of the model's own."""
-        return kept([paintable(studio.example()[0])], image)[0]
+        with studio.step():
+            picture, _ = studio.example()
+        return studio.store.pictures([paintable(picture)])[0]
 
-    take.click(telling(put), [drawn, chosen], image, queue=False, api_visibility="private")
-    example.click(telling(begin), None, image, api_visibility="private", **MODEL)
+    take.click(reporting(put), [drawn, chosen], image, queue=False, api_visibility="private")
+    example.click(reporting(begin), None, image, api_visibility="private", **MODEL)

@@ -4,17 +4,17 @@ It knows nothing of Gradio. Long work comes in steps, between which it can be st
 """
 
 import shlex
-import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from threading import Lock
+from typing import IO, Any, Literal
 
 import torch
 from PIL import Image
 
+from nextscale.app.store import Store
 from nextscale.app.tiles import code_colours, code_use, token_tiles
 from nextscale.checkpoint import identity
 from nextscale.editing.candidates import CANDIDATE_STEP
@@ -28,48 +28,70 @@ from nextscale.seeds import LARGEST_SEED
 Task = Literal["inpaint", "class", "outpaint", "vary"]
 TASKS: tuple[Task, ...] = ("inpaint", "class", "outpaint", "vary")
 MOST_IMAGES = 32
-KEPT = 3600  # seconds that an archive is kept for download
 MOST_CANDIDATES = 16
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known while something is drawn.
+    """The state of a job after one of its steps.
 
     Attributes:
-        pictures: so far, the model's own size.
-        told: a line about them.
-        file: archive of the finished pictures and of what repeats them; empty before the end.
+        pictures: drawn so far, of the model's size.
+        summary: a line about them.
+        file: path of the archive with pictures and command; empty before the end.
     """
 
     pictures: list[Image.Image]
-    told: str
+    summary: str
     file: str = ""
 
 
 class Studio:
-    """One model, and the folder of what can be downloaded.
+    """One model, and the files of what it draws.
 
     Args:
         pipe: the model.
         name: it was loaded by.
-        folder: of the archives.
+        store: keeps archives for download.
     """
 
-    def __init__(self, pipe: Pipeline, name: str, folder: Path) -> None:
+    def __init__(self, pipe: Pipeline, name: str, store: Store) -> None:
         self.pipe = pipe
         self.identity = identity(pipe, name)
-        self.folder = folder
+        self.store = store
+        self.working = Lock()
         self.colours = code_colours(pipe.tokenizer.quantizer.codebook)
 
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Surrounds work with the model. Raises UsageError if the studio is closed."""
+        with self.working:
+            if self.store.closed:
+                raise UsageError("the page is stopping")
+            yield
+
+    def steps(self, job: Iterator[Progress]) -> Iterator[Progress]:
+        """Yields a job's progress; between two steps the studio can be closed."""
+        while True:
+            with self.step():
+                progress = next(job, None)
+            if progress is None:
+                return
+            yield progress
+
+    def close(self) -> None:
+        """Waits for the step that runs, which would crash in torch when the interpreter ends."""
+        with self.working:
+            self.store.close()
+
     def classes(self) -> list[str]:
-        """Names of the classes, or their numbers where they have none, and that of no class."""
+        """Returns the names of the classes, or their numbers, and last that of no class."""
         return [self.pipe.label_name(i) for i in range(self.pipe.model.config.classes + 1)]
 
     def draw(
         self, labels: Sequence[str], count: int, seed: int, sampling: dict[str, Any]
     ) -> Iterator[Progress]:
-        """Draws images, of each label in turn; gives all of them after every scale."""
+        """Draws images of the labels in turn; yields all of them after every scale."""
         count = whole("count", count, 1, MOST_IMAGES)
         seed = whole("seed", seed, 0, LARGEST_SEED - count)
         if not labels:
@@ -84,10 +106,10 @@ class Studio:
         words = ["sample", "--labels", *labels, "--count", count, "--seed", seed]
         files = {f"{i:04d}.png": picture for i, picture in enumerate(pictures)}
         archive = self.pack(files, [*words, *options_of(sampling)])
-        told = f"{count} drawn, seeds from {seed}"
+        summary = f"{count} drawn, seeds from {seed}"
         if left_out:
-            told += f"; more classes than images, so not drawn: {', '.join(left_out)}"
-        yield Progress(pictures, told, archive)
+            summary += f"; more classes than images, so not drawn: {', '.join(left_out)}"
+        yield Progress(pictures, summary, archive)
 
     def edit(
         self,
@@ -101,7 +123,7 @@ class Studio:
         sampling: dict[str, Any],
         watch: Callable[[], None] | None = None,
     ) -> Iterator[Progress]:
-        """Draws candidates one after the other; gives all so far, likeliest first.
+        """Draws candidates one after the other; yields all so far, the likeliest first.
 
         Args:
             task: `inpaint` and `class` need a mask.
@@ -146,12 +168,14 @@ class Studio:
             words += ["--mask", "mask.png"]
         files |= {f"edit-{i + 1}.png": picture for i, picture in enumerate(found)}
         best = found[0].info["log_probability"]
-        told = f"{candidates} drawn, likeliest first; the best has a log-probability of {best:.1f}"
-        told += "".join(f"; the image was {change}" for change in self.pipe.changes(image))
-        yield Progress(found, told, self.pack(files, words))
+        summary = (
+            f"{candidates} drawn, likeliest first; the best has a log-probability of {best:.1f}"
+        )
+        summary += "".join(f"; the image was {change}" for change in self.pipe.changes(image))
+        yield Progress(found, summary, self.pack(files, words))
 
     def example(self) -> tuple[Image.Image, Image.Image]:
-        """An image that the model draws, always the same, and a mask of its middle, white."""
+        """Returns an image that the model draws, always the same, and a mask of its middle."""
         picture = self.pipe.sample([self.label(self.classes()[0])], seed=0)[0]
         mask = Image.new("L", picture.size, 0)
         width, height = picture.size
@@ -162,7 +186,7 @@ class Studio:
     def look_inside(
         self, image: Image.Image
     ) -> tuple[list[Image.Image], list[Image.Image], list[tuple[str, int, int, float]]]:
-        """Token maps as tiles, the reconstruction after each scale, and the use of codes."""
+        """Returns token maps as tiles, the image after each scale, and the use of codes."""
         image, quantizer = checked(image), self.pipe.tokenizer.quantizer
         tokens = self.pipe.tokenizer.encode(self.pipe.to_images([image]))
         tiles = [token_tiles(each[0], self.colours) for each in tokens]
@@ -170,7 +194,7 @@ class Studio:
         return tiles, self.pipe.pyramid(image), use
 
     def label(self, name: str) -> int | None:
-        """A label as the pipeline takes it, None being no class.
+        """Returns a label as the pipeline takes it; None is no class.
 
         Raises:
             UsageError: if it is not known.
@@ -179,30 +203,24 @@ class Studio:
         return None if number == self.pipe.model.config.classes else number
 
     def pack(self, files: dict[str, Image.Image], words: Sequence[object]) -> str:
-        """Writes pictures, and the command that makes them again, into an archive."""
+        """Writes pictures, and the command that repeats them, into an archive; returns its path."""
         command, *rest = [str(word) for word in words]
         parts = [command, rest.pop(0)] if command == "edit" else [command]
         line = shlex.join(["nextscale", *parts, str(self.identity["model"]), *rest])
         record = {"command": line, **self.identity}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for old in self.folder.glob("nextscale-*.zip"):
-            if time.time() - old.stat().st_mtime > KEPT:
-                old.unlink(missing_ok=True)
-        with (
-            tempfile.NamedTemporaryFile(
-                dir=self.folder, prefix="nextscale-", suffix=".zip", delete=False
-            ) as file,
-            zipfile.ZipFile(file, "w") as archive,
-        ):
-            for name, picture in files.items():
-                with archive.open(name, "w") as entry:
-                    picture.save(entry, format="PNG")
-            archive.writestr("repeat.json", to_json(record))
-        return file.name
+
+        def save(file: IO[bytes]) -> None:
+            with zipfile.ZipFile(file, "w") as archive:
+                for name, picture in files.items():
+                    with archive.open(name, "w") as entry:
+                        picture.save(entry, format="PNG")
+                archive.writestr("repeat.json", to_json(record))
+
+        return self.store.write(".zip", save)
 
 
 def options_of(values: dict[str, Any]) -> list[str]:
-    """Options as they are typed."""
+    """Returns options as the command line takes them."""
     words: list[str] = []
     for name, value in values.items():
         option = "--" + name.replace("_", "-")
@@ -216,7 +234,7 @@ def options_of(values: dict[str, Any]) -> list[str]:
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:
-    """A whole number, which may come as a float. Raises UsageError if it is out of its range."""
+    """Returns an integer, which may be given as a float. Raises UsageError if out of range."""
     fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
     if not fits or value != int(value):
         raise UsageError(f"{name} is {value}; it must be a whole number from {least} to {most}")

@@ -1,8 +1,10 @@
 """`nextscale app`: a page to draw, edit and look inside."""
 
 import signal
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 
 from jsonargparse import Namespace
 
@@ -26,7 +28,7 @@ def add_arguments(parser: Parser) -> None:
         "--host",
         type=str,
         default="127.0.0.1",
-        help="address to listen on, which requests must name; 0.0.0.0 is any",
+        help="address to listen on, which requests must name; 0.0.0.0 and :: accept any name",
     )
     add("--port", type=int, default=7860, help="0 takes a free one")
     add("--queue", type=int, default=64, help="jobs that may wait; more are refused")
@@ -36,38 +38,54 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Serves the page until it is interrupted."""
     check_between(1, MOST_WAITING, queue=options.queue)
-    port = usable_port(options.host, options.port)
+    host = options.host.removeprefix("[").removesuffix("]")  # as addresses hold IPv6 ones
+    port = usable_port(host, options.port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which deletes the folder, too
     with TemporaryDirectory(prefix="nextscale-app-") as folder:
         from nextscale.app.environment import own_environment
 
-        ignored = own_environment(Path(folder))
+        ignored = own_environment(Path(folder), host)
         if ignored:
             tell(f"{', '.join(ignored)} are ignored; the page has options of its own")
         from nextscale.acceleration import share_memory
-        from nextscale.app.page import build_page, serve
+        from nextscale.app.page import build_page, serve, stop
+        from nextscale.app.store import Store
         from nextscale.app.studio import Studio
 
         share_memory()
         pipe = load_model(options.model, options.device)
-        page = build_page(Studio(pipe, options.model, Path(folder)), options.queue)
-        address = serve(page, options.host, port, prevent_thread_lock=True)
-        tell(f"the page is at {address}; Ctrl-C stops it")
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the folder goes then, too
-        page.block_thread()
+        with closing(Studio(pipe, options.model, Store(Path(folder)))) as studio:
+            page = build_page(studio, options.queue)
+            address = serve(page, studio.store, host, port)
+            tell(f"the page is at {address}; Ctrl-C stops it")
+            with suppress(KeyboardInterrupt):
+                Event().wait()
+        stop(page)
+    tell("the page has stopped")
     return 0
 
 
 def usable_port(host: str, port: int) -> int:
-    """A port that can be listened on, a free one for 0. Raises UsageError if there is none."""
+    """Returns a port that can be listened on, a free one for 0.
+
+    Args:
+        host: name or address, all of whose addresses are tried.
+        port: 0 to 65535.
+
+    Raises:
+        UsageError: if the port is taken or the host is none of this machine's.
+    """
     import socket
 
     if not host:
         raise UsageError("--host is empty; give an address, such as 127.0.0.1")
     try:
-        with socket.socket() as found:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind((host, port))
-            return found.getsockname()[1]
+        for family, kind, _, _, place in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as found:
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                found.bind((place[0], port, *place[2:]))
+                port = found.getsockname()[1]
+        return port
     except (OSError, OverflowError, TypeError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(

@@ -21,7 +21,7 @@ COMMANDS = {
     "edit inpaint": ("edit_inpaint", "fill what is marked of pictures"),
     "edit outpaint": ("edit_outpaint", "continue pictures beyond their sides"),
     "edit class": ("edit_class", "make what is marked of pictures one of another class"),
-    "edit vary": ("edit_vary", "keep coarse scales of pictures and draw fine ones anew"),
+    "edit vary": ("edit_vary", "keep coarse scales of pictures and sample the fine ones again"),
     "edit interpolate": ("edit_interpolate", "make pictures from one to another"),
     "app": ("app", "serve a page to draw, edit and look inside"),
     "data check": ("data_check", "look at a folder of images and say what to train it with"),
@@ -45,9 +45,9 @@ COMMANDS = {
     ),
     "scaling-laws run": ("scaling_laws_run", "train a ladder of models"),
     "scaling-laws fit": ("scaling_laws_fit", "fit power laws to trained models"),
-    "scaling-laws predict": ("scaling_laws_predict", "tell what a larger model would reach"),
+    "scaling-laws predict": ("scaling_laws_predict", "predict what a larger model would reach"),
     "scaling-laws draw": ("scaling_laws_draw", "draw one class over model size and training"),
-    "estimate": ("estimate", "tell parameters, arithmetic, memory and time before a start"),
+    "estimate": ("estimate", "predict parameters, FLOPs, memory and time without running"),
     "convert": ("convert", "make a checkpoint of released or published weights"),
     "models": ("models", "list the models that can be loaded by name"),
 }
@@ -217,6 +217,6 @@ def overview(commands: Collection[str]) -> str:
             "",
             *lines,
             "",
-            "nextscale COMMAND --help tells a command's options; --version, --debug (tracebacks).",
+            "nextscale COMMAND --help shows a command's options; --version, --debug (tracebacks).",
         ]
     )

@@ -13,7 +13,7 @@ from nextscale.errors import UsageError
 
 if TYPE_CHECKING:
     from nextscale.pipeline import Pipeline
-    from nextscale.training.state import RunDirectory
+    from nextscale.training.directory import RunDirectory
 
 
 def add_arguments(parser: Parser) -> None:
@@ -38,10 +38,10 @@ def train(config: VarTraining, command: str) -> int:
     from nextscale.data.source import open_data
     from nextscale.data.summary import summary
     from nextscale.data.tokens import cache_tokens
+    from nextscale.training.directory import RunDirectory
     from nextscale.training.engine import start_accelerator
     from nextscale.training.loop import Run
     from nextscale.training.start import load_tokenizer, start_var
-    from nextscale.training.state import RunDirectory
     from nextscale.training.var import VarStage
 
     tokenizer, notes = load_tokenizer(config)

@@ -12,7 +12,7 @@ from typing import Any
 from nextscale.cli.options import Parser, add_config, add_dataclass, tell
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
-from nextscale.training.options import is_record, options_of, read_options
+from nextscale.training.options import FREE, is_record, options_of, read_options
 
 RECORD = "config.json"
 
@@ -61,11 +61,17 @@ def with_recorded(
         presets: their names in the words, which override what the run records.
 
     Raises:
-        UsageError: if that is a run of another command, or its record is damaged.
+        UsageError: if that is a run of another command, or its record is damaged; if there is no
+            run, and no options to start one.
     """
     given = parser.parse_args(list(words))
-    record = Path(given.out) / RECORD if given.out else None
-    if not given.resume or record is None or not record.is_file():
+    if not given.resume or not given.out:
+        return list(words)
+    record = Path(given.out) / RECORD
+    if not record.is_file():
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+        if options <= {f"--{name.replace('_', '-')}" for name in FREE}:
+            raise UsageError(f"{given.out} holds no run to resume; give the options to start one")
         return list(words)
     tables = [read_options(record, command), *(dict(parser.presets[name]) for name in presets)]
     return [*map(as_word, tables), *words]
@@ -107,7 +113,7 @@ def check_run(config: TrainingConfig) -> None:
 
 
 def finish(train: Callable[[], Any]) -> int:
-    """Trains and tells where the model is; returns 128 + signal where the run was interrupted."""
+    """Trains and prints where the model is; returns 128 + signal where the run was interrupted."""
     from nextscale.training.interruption import Interrupted
 
     speaks = os.environ.get("RANK", "0") == "0"  # torchrun's; one process speaks for all

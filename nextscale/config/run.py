@@ -72,8 +72,8 @@ class TrainingConfig:
         seed: of the weights' start, the order of images, their augmentation, and every draw.
         epochs: passes over the data. A run whose schedule does not end (`constant`, or with
             `restart_epochs`) may be continued with more.
-        max_steps: stop after so many optimizer steps; 0 is off. The schedule still counts epochs,
-            and a continuation goes on to their end unless this is given again.
+        max_steps: stop after this number of optimizer steps; 0 is off. The schedule still counts
+            epochs, and a continuation goes on to their end unless this is given again.
         batch_size: images an optimizer step, over all processes.
         accumulation: micro-steps that a batch is divided into.
         learning_rate: at the peak of the schedule; it is not scaled by the batch size.
@@ -253,13 +253,13 @@ class VarTraining(StageTraining):
         optimizer: `muon` orthogonalises the updates of the matrices in the blocks, as large as
             AdamW's, and leaves the rest to `adamw`.
         disturb_tokens: largest share of the tokens read by the model that is replaced by random
-            codes, drawn anew for every image; the finer scales then mend them. Needs
+            codes, sampled for every image; the finer scales then mend them. Needs
             `cache_tokens` 0.
         activation_checkpointing: share of the blocks that keep no activations and compute them
             again in the backward pass: less memory, up to a third more arithmetic, the same
             gradients.
         cache_tokens: augmented copies of the data set whose tokens are kept on disk; 0 encodes
-            each batch anew.
+            each batch when it is read.
         cache: directory of the token caches; empty is `tokens` beside the run.
     """
 
@@ -282,7 +282,7 @@ class VarTraining(StageTraining):
         check_range(self, "cache_tokens", 0, MOST_WORKERS)
         if self.disturb_tokens and (self.cache_tokens or self.model.order != "scales"):
             raise UsageError(
-                "disturb_tokens encodes the finer scales anew; give --cache-tokens 0 and a "
+                "disturb_tokens encodes the finer scales again; give --cache-tokens 0 and a "
                 "next-scale model"
             )
 

@@ -36,7 +36,7 @@ class Source(Protocol):
 
     Attributes:
         names: of the classes; empty if unlabelled.
-        identity: tells this data and its augmentation apart from any other, for caches.
+        identity: distinguishes this data and its augmentation from any other, for caches.
         reads_files: whether reading takes long enough to be done ahead, in processes.
         labels: of all images, integers (N,); 0 if unlabelled.
         record: what a run remembers of this data, whatever its augmentation.

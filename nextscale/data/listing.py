@@ -62,7 +62,7 @@ class Listing:
         return self.folder / os.fsdecode(bytes(self.paths[number]))
 
     def digest(self) -> str:
-        """Tells these files (class, path, size, time) from others, wherever the folder lies."""
+        """Hash of the files (class, path, size, time), wherever the folder lies."""
         digest = hashlib.sha256(os.fsencode("\n".join(self.names)))
         for file in zip(self.paths, self.sizes, self.times, strict=True):
             digest.update(b"\0%b\0%d\0%d" % file)

@@ -50,7 +50,7 @@ class Record:
         return {os.fsdecode(path): tuple(facts) for path, facts in rows}
 
     def digest(self) -> str:
-        """Tells this record from others; the order of the files does not matter."""
+        """Hash that distinguishes this record; the order of the files does not matter."""
         digest = hashlib.sha256(json.dumps([self.names, self.pixels]).encode())
         for i in np.argsort(self.paths, kind="stable"):
             digest.update(b"\0%b\0%d\0%d\0%d" % (self.paths[i], *self.facts[i].tolist()))
@@ -126,7 +126,7 @@ def by_class(record: Record) -> dict[str, set[tuple[str, tuple[int, ...]]]]:
 
 
 def differences(was: Record, now: Record) -> list[str]:
-    """What differs between two records, in words that name a few; empty if nothing does."""
+    """Returns what differs between two records, in words that name a few; empty if nothing."""
     if was.digest() == now.digest():
         return []
     if was.pixels or now.pixels:
@@ -134,10 +134,10 @@ def differences(was: Record, now: Record) -> list[str]:
     names = renamed(was, now)
     gone = [name for name in was.names if name not in {*now.names, *names}]
     new = [name for name in now.names if name not in {*was.names, *names.values()}]
-    told = [f"class {old} is called {name} now" for old, name in sorted(names.items())[:SHOWN]]
-    told += [f"{len(names) - SHOWN} more classes are renamed"] * (len(names) > SHOWN)
-    told += [f"{some('class', gone, 'classes')} removed"] if gone else []
-    told += [f"{some('class', new, 'classes')} added"] if new else []
+    lines = [f"class {old} is called {name} now" for old, name in sorted(names.items())[:SHOWN]]
+    lines += [f"{len(names) - SHOWN} more classes are renamed"] * (len(names) > SHOWN)
+    lines += [f"{some('class', gone, 'classes')} removed"] if gone else []
+    lines += [f"{some('class', new, 'classes')} added"] if new else []
     moved = {*names, *names.values()}
     before, after = without(was, moved), without(now, moved)
     common = before.keys() & after.keys()
@@ -146,8 +146,8 @@ def differences(was: Record, now: Record) -> list[str]:
         "added": after.keys() - before.keys(),
         "changed": {path for path in common if before[path][1:] != after[path][1:]},
     }.items():
-        told += [f"{some('file', sorted(paths))} {what}"] if paths else []
-    return told or ["the order of its classes"]
+        lines += [f"{some('file', sorted(paths))} {what}"] if paths else []
+    return lines or ["the order of its classes"]
 
 
 def without(record: Record, classes: set[str]) -> dict[str, tuple[int, ...]]:

@@ -136,7 +136,7 @@ def look(listing: Listing) -> Look:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most so many numbers from 0 to count - 1, evenly spaced."""
+    """Returns at most `most` numbers from 0 to count - 1, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
 
 

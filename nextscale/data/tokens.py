@@ -72,7 +72,7 @@ class TokenCache:
 
 
 def quiet(done: int, total: int) -> None:
-    """Tells nobody about chunks done and in all."""
+    """Reports nothing about chunks done and in all."""
     del done, total
 
 

@@ -18,7 +18,7 @@ from nextscale.documents import parse_document, read_document
 from nextscale.errors import UsageError
 from nextscale.files import write_text
 from nextscale.training.launch import STOPPED, finished, run_to_its_end
-from nextscale.training.state import RunDirectory
+from nextscale.training.options import check_options
 
 Train = Callable[[list[str]], int]
 
@@ -49,7 +49,7 @@ def climb(
     Raises:
         UsageError: if a run there has another configuration, or a training cannot start, as the
             others would not.
-        KeyboardInterrupt: if a run was told to stop; it has saved.
+        KeyboardInterrupt: if a run was asked to stop; it has saved.
     """
     folder, missing = Path(config.out), Missing()
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,9 @@ def climb(
         if code in STOPPED:
             raise KeyboardInterrupt
         if code and not (place / "log.jsonl").exists():
-            raise UsageError(f"{name} could not start and has told why; mend it and run this again")
+            raise UsageError(
+                f"{name} could not start and has printed why; mend it and run this again"
+            )
         if code:
             missing.failed[name] = code
     return missing
@@ -94,8 +96,7 @@ def check_asked(given: VarTraining) -> None:
     file = options_file(given)
     if file.is_file():
         asked = parse_document(read_document(file), file)
-        run = RunDirectory(Path(given.out), writes=False)
-        run.compare(asked, plain(asdict(given)), given, may_lengthen=False)
+        check_options(asked, plain(asdict(given)), given, Path(given.out), may_lengthen=False)
 
 
 def command_of(given: VarTraining) -> list[str]:

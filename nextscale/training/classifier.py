@@ -99,7 +99,7 @@ class ClassifierStage:
         write_classifier(classifier, folder)
 
     def read(self, folder: Path) -> dict[str, Tensor]:
-        """What `write` has written."""
+        """Reads what `write` has written."""
         return read_tensors(folder / CLASSIFIER)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -48,6 +48,7 @@ class Feed:
         self.training, self.validation = training, validation
         self.steps_in_epoch = steps_in_epoch(len(training), config.batch_size)
         self.skipped = 0
+        self.warned = False
 
     def training_batches(self, first: int, last: int) -> Iterator[Batch]:
         """This process's micro-batches of the steps from `first` to before `last`."""
@@ -116,6 +117,16 @@ class Feed:
         device = self.accelerator.device
         values = batch.values.to(device, non_blocking=True)
         return Batch(values, batch.labels.to(device, non_blocking=True), batch.part, batch.skipped)
+
+    def figures(self) -> dict[str, int]:
+        """What the log records of skipped files; a warning names them once."""
+        if self.skipped and not self.warned:
+            self.warned = True
+            print(
+                f"{self.skipped} files could not be read so far; their neighbours stand for them, "
+                "the log counts them, and --data.strict names the first"
+            )
+        return {"skipped_files": self.skipped} if self.skipped else {}
 
     @property
     def record(self) -> Record:

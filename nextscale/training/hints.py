@@ -79,7 +79,7 @@ def still_falling(history: History) -> str:
 
 
 def unused_codes(history: History) -> str:
-    """Scales whose codes are hardly used, given how many they could use on so many images."""
+    """Names scales that use few of the codes that they could use on that number of images."""
     used, images = history.last("code_use"), history.last("images")
     codes, scales = (history.options.get(f"tokenizer.{name}") for name in ("codes", "scales"))
     if not (isinstance(used, list) and is_number(images) and codes and scales):

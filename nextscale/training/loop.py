@@ -4,7 +4,6 @@ accelerate gives device, precision and distribution; the order of data, the sche
 checkpoints are ours, so that a run resumes exactly and does not depend on the number of processes.
 """
 
-import math
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -15,35 +14,30 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.distributed.checkpoint import state_dict as distributed
 from torch.distributed.tensor import DTensor
 
 from nextscale.acceleration import can_compile
 from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
 from nextscale.data.images import Batch, Source
-from nextscale.errors import UsageError, escaped
 from nextscale.files import replacing
-from nextscale.training.average import MovingAverage
 from nextscale.training.best import Best
+from nextscale.training.directory import FINAL, RunDirectory
+from nextscale.training.divergence import Divergence
 from nextscale.training.ending import Ending
 from nextscale.training.engine import deterministic, seed_of, shortcomings
 from nextscale.training.feed import Feed
 from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor
 from nextscale.training.optimizer import build_optimizer
-from nextscale.training.saved import TRAINING, check_fits, load_training, refused
+from nextscale.training.saved import TRAINING, check_tensors, load_training
 from nextscale.training.schedule import Schedule, set_rates
-from nextscale.training.stage import Stage, State
-from nextscale.training.state import FINAL, RunDirectory
+from nextscale.training.stage import Stage, Weights
+from nextscale.training.state import TrainState
 from nextscale.weights import write_pickle
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHOWN = 16  # images of the pictures made at a validation
-
-
-class Diverged(UsageError):
-    """The loss is not finite any more."""
 
 
 class Run:
@@ -69,14 +63,13 @@ class Run:
         self.steps_in_epoch = self.feed.steps_in_epoch
         self.directory = RunDirectory(Path(config.out), accelerator.is_main_process)
         self.best = Best(stage.better)
+        self.divergence = Divergence(accelerator, self.directory)
         self.monitor = Monitor(
             accelerator, self.directory, config, stage.command, self.steps_in_epoch
         )
-        self.told_of_skipped = False
-        self.first_bad = torch.full((), math.inf, device=accelerator.device)  # step
 
     def train(self) -> Path:
-        """Trains to the end and gives the directory of the final model.
+        """Trains to the end and returns the directory of the final model.
 
         Raises:
             UsageError: if the run's directory holds another run or is trained in by another
@@ -86,58 +79,100 @@ class Run:
         """
         try:
             return self.run()
-        except Exception as error:
-            if not isinstance(error, Interrupted):
-                self.directory.fail(error)
+        except Interrupted:
+            raise
+        except BaseException as error:  # a second Ctrl-C too
+            self.directory.fail(error)
             raise
         finally:
             self.directory.close()
 
     def run(self) -> Path:
         """What `train` does, in its order."""
-        config, accelerator = self.config, self.accelerator
-        command, data = self.stage.command, self.feed.record
+        objective, found = self.build()
+        first = self.restore(found)
+        if self.ending.reached(first) and self.directory.finished(first):
+            self.monitor.say(self.ending.ways_on(first))
+        else:
+            self.keep_best()  # a kill may have come between a checkpoint and this copy of it
+            self.begin(objective)
+            self.finish(self.take_steps(first))
+        self.accelerator.end_training()
+        return self.directory.final
+
+    def build(self) -> tuple[nn.Module, Path | None]:
+        """Builds network and optimizer, and opens the run's directory.
+
+        Returns:
+            the objective, not yet distributed; the checkpoint to continue from.
+        """
+        config, stage, accelerator = self.config, self.stage, self.accelerator
+        command, data = stage.command, self.feed.record
         record = self.directory.check(command, config, data)  # before anything takes long
         self.schedule = Schedule(config, record["planned_epochs"], self.steps_in_epoch)
         self.ending = Ending(config, self.schedule, self.best)
-        objective = self.stage.build(self.schedule.planned, accelerator)
+        objective = stage.build(self.schedule.planned, accelerator)
         found = self.directory.open(command, config, data, accelerator.wait_for_everyone)
-        self.stage.notes += self.directory.changes + self.directory.notes
+        stage.notes += self.directory.changes + self.directory.notes
         if config.resume and found is None:
-            self.stage.notes.append(
-                f"{self.directory.path} holds no checkpoint: the run starts anew"
+            stage.notes.append(
+                f"{self.directory.path} holds no checkpoint: the run starts from the beginning"
             )
-        self.stage.notes += shortcomings(config, accelerator)
+        stage.notes += shortcomings(config, accelerator)
         if config.compile and can_compile():
             objective.compile()
-        groups = self.stage.parameter_groups()
+        groups = stage.parameter_groups()
         optimizer = build_optimizer(groups, config.learning_rate, config.betas)
         self.network, self.optimizer = accelerator.prepare(objective, optimizer)
-        self.average = MovingAverage(self.network, config.ema) if config.ema else None
-        first = self.restore(found)
-        if self.ending.reached(first) and self.directory.finished(first):
-            accelerator.print(self.ending.ways_on(first))
-            accelerator.end_training()
-            return self.directory.final
-        self.keep_best()  # a kill may have come between a checkpoint and this copy of it
+        self.state = TrainState(accelerator, self.network, self.optimizer, config.ema)
+        return objective, found
+
+    def restore(self, place: Path | None) -> int:
+        """Reads a checkpoint of `save`; returns the step to go on with."""
+        if place is None:
+            self.directory.forget_log_after(0)
+            return 0
+        saved = load_training(place)
+        self.state.load_state_dict(saved, place)
+        check_tensors(saved["stage"], self.stage.state_dict(), "stage", place)
+        if self.accelerator.is_main_process:  # the counts are those of all processes
+            self.stage.load_state_dict(saved["stage"])
+        self.best.load_state_dict(saved["best"])
+        self.directory.forget_log_after(saved["step"])
+        self.directory.forget(self.config.keep, self.best.step)
+        self.monitor.say(f"continuing from {place}")
+        return saved["step"]
+
+    def begin(self, objective: nn.Module) -> None:
+        """Measures device and work, and prints what is about to happen."""
+        batch = self.feed.on_device(self.feed.shown(2))
+        random_state = torch.get_rng_state()
+        counts = {name: value.clone() for name, value in self.stage.state_dict().items()}
         with deterministic():  # the first compilation happens here
-            self.measure_machine(objective)
-        monitor, notes = self.monitor, self.stage.notes
+            self.monitor.measure(
+                lambda: self.stage.step(objective, batch, 0)[0].backward(), len(batch.labels)
+            )
+        objective.zero_grad(set_to_none=True)
+        self.stage.figures(self.accelerator)  # starts its sums again
+        self.stage.load_state_dict(counts)
+        torch.set_rng_state(random_state)
         facts = {"judged_by": self.best.figure, **self.feed.facts(SHOWN)}
-        monitor.start(parameters(objective), self.schedule.steps, notes, facts)
-        done, stream = first, self.feed.training_batches(first, self.ending.last)
+        self.monitor.start(parameters(objective), self.schedule.steps, self.stage.notes, facts)
+
+    def take_steps(self, first: int) -> int:
+        """Trains from step `first` on; returns the steps done when the run ends."""
+        config, monitor, last = self.config, self.monitor, self.ending.last
+        done, stream = first, self.feed.training_batches(first, last)
         with (
             deterministic(),
             interruptible() as interruption,
-            monitor.progress(self.stage.command, first, self.ending.last),
+            monitor.progress(self.stage.command, first, last),
         ):
-            for step in range(first, self.ending.last):
-                if self.ending.reached(step):
-                    break
-                monitor.window.add(self.optimizer_step(step, stream))
-                done = step + 1
-                if done % config.log_every == 0 or done == self.ending.last:
-                    self.check_finite()
+            while not self.ending.reached(done):
+                monitor.window.add(self.optimizer_step(done, stream))
+                done += 1
+                if done % config.log_every == 0 or done == last:
+                    self.divergence.check()
                     monitor.steps(done, self.figures())
                 monitor.show(done, None)
                 with monitor.window.pause():
@@ -145,9 +180,7 @@ class Run:
                 if self.agreed(interruption):
                     self.save(done)
                     raise Interrupted(interruption[0] if interruption else signal.SIGTERM)
-        self.finish(done)
-        accelerator.end_training()
-        return self.directory.final
+        return done
 
     def optimizer_step(self, step: int, stream: Iterator[Batch]) -> dict[str, Tensor]:
         """One update of the weights from `accumulation` micro-steps; returns the mean terms."""
@@ -163,7 +196,7 @@ class Run:
                 with accelerator.autocast():
                     loss, found = self.stage.step(self.network, batch, step)
                 accelerator.backward(loss / config.accumulation)
-            self.first_bad.clamp_(max=torch.where(loss.detach().isfinite(), math.inf, step))
+            self.divergence.watch(loss, step)
             for name, value in {"loss": loss.detach(), **found}.items():
                 terms[name] = terms.get(name, 0) + value / config.accumulation
         if config.clip:
@@ -171,8 +204,8 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.stage.after_step(step, self.optimizer.optimizer, accelerator)
-        if self.average:
-            self.average.update(step)
+        if self.state.average:
+            self.state.average.update(step)
         return terms
 
     def clip(self) -> Tensor:
@@ -186,20 +219,9 @@ class Run:
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def figures(self) -> dict[str, Any]:
-        """What the log tells beside the terms of the loss."""
-        figures = {
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            **self.stage.figures(self.accelerator),
-        }
-        if not self.feed.skipped:
-            return figures
-        if not self.told_of_skipped:
-            self.told_of_skipped = True
-            print(
-                f"{self.feed.skipped} files could not be read so far; their neighbours stand for "
-                "them, the log counts them, and --data.strict names the first"
-            )
-        return {**figures, "skipped_files": self.feed.skipped}
+        """What the log records beside the terms of the loss."""
+        rate = {"learning_rate": self.optimizer.param_groups[0]["lr"]}
+        return rate | self.stage.figures(self.accelerator) | self.feed.figures()
 
     def keep(self, step: int) -> None:
         """Validates and saves if this step is the time."""
@@ -218,101 +240,40 @@ class Run:
         Returns:
             whether no validation before was as good.
         """
-        self.check_finite()
+        self.divergence.check()
         self.network.eval()
-        with self.shown_weights(), self.accelerator.autocast():
+        with self.state.averaged(), self.accelerator.autocast():
             figures = self.stage.validate(
                 self.network, self.feed.validation_batches(), self.accelerator
             )
-            state = self.whole_state()
+            weights = self.state.weights()
         value = float(figures[self.stage.better])
-        if not math.isfinite(value):
-            self.first_bad.clamp_(max=step)
-            self.check_finite()
+        self.divergence.watch(value, step)
+        self.divergence.check()
         better = self.best.add(step, value, counts=step % self.validate_steps == 0)
         self.monitor.validation(step, figures, self.best)
         if self.accelerator.is_main_process:
-            self.monitor.pictures(step, self.stage.pictures(state, self.feed.shown(SHOWN)))
+            self.monitor.pictures(step, self.stage.pictures(weights, self.feed.shown(SHOWN)))
         return better
-
-    def measure_machine(self, objective: nn.Module) -> None:
-        """Measures device and work. Nothing of it stays: neither draws nor statistics."""
-        batch = self.feed.on_device(self.feed.shown(2))
-        was = torch.get_rng_state()
-        counts = {name: value.clone() for name, value in self.stage.state_dict().items()}
-        self.monitor.measure(
-            lambda: self.stage.step(objective, batch, 0)[0].backward(), len(batch.labels)
-        )
-        objective.zero_grad(set_to_none=True)
-        self.stage.figures(self.accelerator)
-        self.stage.load_state_dict(counts)
-        torch.set_rng_state(was)
 
     def save(self, step: int) -> None:
         """Writes a checkpoint from which `restore` continues exactly. All processes take part."""
-        self.check_finite()
-        own = self.whole_state()
-        optimizer = self.optimizer_state()
-        with self.shown_weights():
-            shown = self.whole_state() if self.average else own
-        average = self.average.state_dict() if self.average else []
-        scaler = self.accelerator.scaler  # of fp16 gradients
+        self.divergence.check()
+        state = self.state.state_dict()
+        weights = self.state.averaged_weights() if self.state.average else state["network"]
         counts = {
             name: self.accelerator.reduce(value, "sum")
             for name, value in self.stage.state_dict().items()
         }
 
         def write(place: Path) -> None:
-            self.stage.write(shown, place)
-            training = {
-                "step": step,
-                "best": self.best.state_dict(),
-                "network": own,
-                "optimizer": optimizer,
-                "stage": counts,
-                "average": average,
-                "scaler": scaler.state_dict() if scaler else {},
-            }
+            self.stage.write(weights, place)
+            training = {"step": step, "best": self.best.state_dict(), "stage": counts, **state}
             write_pickle(training, place / TRAINING)
 
-        self.directory.save(step, write, self.config.keep, self.best.step)
+        self.directory.save(step, write)
+        self.directory.forget(self.config.keep, self.best.step)
         self.accelerator.wait_for_everyone()
-
-    def restore(self, place: Path | None) -> int:
-        """Reads a checkpoint of `save`; returns the step to go on with."""
-        if place is None:
-            self.directory.forget_log_after(0)
-            return 0
-        state = load_training(place)
-        options = distributed.StateDictOptions(full_state_dict=True)
-        check_fits(state, distributed.get_model_state_dict(self.network), place)
-        try:
-            distributed.set_state_dict(
-                self.network,
-                self.optimizer.optimizer,
-                model_state_dict=state["network"],
-                optim_state_dict=state["optimizer"],
-                options=options,
-            )
-            if self.accelerator.is_main_process:  # the counts are those of all processes
-                self.stage.load_state_dict(state["stage"])
-            if self.average:
-                self.average.load_state_dict(state["average"])
-            if self.accelerator.scaler:
-                self.accelerator.scaler.load_state_dict(state["scaler"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise refused(place, f"it does not fit this run: {reason}") from error
-        self.best.load_state_dict(state["best"])
-        self.directory.forget_log_after(state["step"])
-        self.accelerator.print(escaped(f"continuing from {place}"))
-        return state["step"]
-
-    def finish(self, step: int) -> None:
-        """Writes the final model and says how it compares with the best one."""
-        with self.shown_weights():
-            self.export(self.whole_state(), self.directory.final)
-        self.monitor.finish(step, self.best, self.ending.early(step))
 
     def keep_best(self) -> None:
         """Writes the best checkpoint's model beside the final one's place."""
@@ -320,56 +281,26 @@ class Run:
         if place.is_dir():
             self.export(self.stage.read(place), self.directory.best)
 
-    def export(self, state: State, folder: Path) -> None:
+    def finish(self, step: int) -> None:
+        """Writes the final model and says how it compares with the best one."""
+        self.export(self.state.averaged_weights(), self.directory.final)
+        self.monitor.finish(step, self.best, self.ending.early(step))
+
+    def export(self, weights: Weights, folder: Path) -> None:
         """Writes a model; what was trained is rounded to the configured precision."""
         if self.accelerator.is_main_process:
             dtype = DTYPES[self.config.export]
-            rounded = {name: value.to(dtype) for name, value in state.items()}
+            rounded = {name: value.to(dtype) for name, value in weights.items()}
             with replacing(folder, FINAL) as beside:
                 self.stage.write(rounded, beside)
         self.accelerator.wait_for_everyone()
 
-    def whole_state(self) -> dict[str, Tensor]:
-        """Copies of the objective's weights, gathered where they are sharded."""
-        options = distributed.StateDictOptions(full_state_dict=True)
-        state = distributed.get_model_state_dict(self.network, options=options)
-        return {name: cast(Tensor, value).clone() for name, value in state.items()}
-
-    def optimizer_state(self) -> dict[str, Any]:
-        """The optimizer's state by parameter name, gathered where it is sharded."""
-        options = distributed.StateDictOptions(full_state_dict=True)
-        return distributed.get_optimizer_state_dict(
-            self.network, self.optimizer.optimizer, options=options
-        )
-
-    def shown_weights(self) -> Any:
-        """A context in which the network holds the weights that are judged and kept."""
-        return self.average.applied() if self.average else nullcontext()
-
-    def check_finite(self) -> None:
-        """Raises Diverged if any loss so far was NaN or infinite on any process.
-
-        A checkpoint from which that loss was computed is not a good one.
-        """
-        first_bad = -float(self.accelerator.reduce(-self.first_bad, "max"))  # pyright: ignore
-        if math.isfinite(first_bad):
-            good = self.directory.latest(before=int(first_bad))
-            where = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"
-            raise Diverged(
-                f"the loss became NaN or infinite; {where}; try a lower learning rate or --clip"
-            )
-
     def agreed(self, interruption: list[int]) -> bool:
         """Whether any process was asked to stop; all learn it at the same step."""
-        if self.world == 1:
+        if self.accelerator.num_processes == 1:
             return bool(interruption)
         flag = torch.tensor(float(bool(interruption)), device=self.accelerator.device)
-        return float(self.accelerator.reduce(flag, "sum")) > 0  # pyright: ignore
-
-    @property
-    def world(self) -> int:
-        """Number of processes."""
-        return self.accelerator.num_processes
+        return float(cast(Tensor, self.accelerator.reduce(flag, "sum"))) > 0
 
     @property
     def validate_steps(self) -> int:

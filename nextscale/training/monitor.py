@@ -1,4 +1,4 @@
-"""What a run tells of itself: its log, TensorBoard, the progress bar; and how fast it is."""
+"""Reports a run: its log, TensorBoard, the progress bar, pictures, and its speed."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,10 +26,11 @@ from nextscale.config.run import TrainingConfig
 from nextscale.errors import escaped
 from nextscale.files import replacing_file
 from nextscale.training.best import Best
+from nextscale.training.directory import PICTURES, RunDirectory
 from nextscale.training.hints import hints
 from nextscale.training.history import History
-from nextscale.training.report import PICTURES, REPORT, picture_name, write_report
-from nextscale.training.state import RunDirectory, flat
+from nextscale.training.options import flat
+from nextscale.training.report import REPORT, picture_name, write_report
 
 PRECISIONS = {  # accelerate's names, ours in messages, and in what products are taken
     "fp16": ("fp16", torch.float16),
@@ -38,7 +39,7 @@ PRECISIONS = {  # accelerate's names, ours in messages, and in what products are
 
 
 class Monitor:
-    """Gathers the terms of training steps and tells of them.
+    """Gathers the terms of training steps and reports them.
 
     Args:
         accelerator: of the run.
@@ -64,6 +65,10 @@ class Monitor:
         precision = str(accelerator.mixed_precision)
         self.precision, self.dtype = PRECISIONS.get(precision, ("fp32", torch.float32))
 
+    def say(self, line: str) -> None:
+        """Prints a line once, whatever names stand in it."""
+        self.accelerator.print(escaped(line))
+
     def measure(self, step: Callable[[], object], images: int) -> None:
         """Takes the device's peak and counts the FLOPs of an image from a step on `images`.
 
@@ -78,7 +83,7 @@ class Monitor:
     def start(
         self, parameters: int, steps: int, notes: list[str], facts: Mapping[str, Any]
     ) -> None:
-        """Tells what is about to happen; opens TensorBoard.
+        """Prints and logs what is about to happen; opens TensorBoard.
 
         Args:
             facts: more that the log records: of the data, and how validations are judged.
@@ -98,12 +103,12 @@ class Monitor:
         }
         self.directory.log(entry)
         peak = "" if self.peak is None else f"{self.precision} peak {self.peak / 1e9:.0f} GFLOP/s, "
-        self.accelerator.print(
+        self.say(
             f"{parameters:,} parameters, {self.flops / 1e9:.2f} GFLOP an image in training, {peak}"
             f"{steps} steps of {self.batch_size} images"
         )
         for note in notes:
-            self.accelerator.print(escaped(note))
+            self.say(note)
         self.accelerator.init_trackers("tensorboard")
 
     def steps(self, step: int, figures: Mapping[str, Any]) -> None:
@@ -146,7 +151,7 @@ class Monitor:
         self.directory.log(entry)
         flat = flatten({f"validation/{name}": value for name, value in figures.items()})
         self.accelerator.log(flat, step=step)
-        self.accelerator.print(f"step {step}: {summary(figures)}; {best.standing()}")
+        self.say(f"step {step}: {summary(figures)}; {best.standing()}")
 
     def finish(self, step: int, best: Best, stopped: str) -> None:
         """Writes that the run is at its end, and which of its checkpoints is better.
@@ -156,14 +161,14 @@ class Monitor:
             stopped: why the run ends before its last step; empty if it does not.
         """
         for line in filter(None, (stopped, best.verdict(step))):
-            self.accelerator.print(line)
+            self.say(line)
         entry = {"step": step, "event": "finished", "stopped": stopped}
         self.directory.log(entry | {"best_step": best.step, "best": best.value, "last": best.last})
         history = self.report()
         for line in hints(history):
-            self.accelerator.print(f"hint: {line}")
+            self.say(f"hint: {line}")
         report = self.directory.path / REPORT
-        self.accelerator.print(f"curves, pictures and hints are in {report}")
+        self.say(f"curves, pictures and hints are in {report}")
 
     def share_of_peak(self, rate: float) -> dict[str, Any]:
         """What a rate in FLOP/s is of the peak; nothing where there is no peak above the rate.
@@ -202,7 +207,7 @@ class Monitor:
                 save_image(shown, cast(BinaryIO, file), format="png")
 
     def report(self) -> History:
-        """Draws the report of the log as it is; returns what it tells."""
+        """Draws the report of the log; returns the history that the log records."""
         history = History.of(self.directory.entries(), self.options)
         if self.accelerator.is_main_process:
             write_report(self.directory.path, self.command, history)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from nextscale.files import write_text
 from nextscale.training.chart import chart
+from nextscale.training.directory import PICTURES
 from nextscale.training.hints import hints
 from nextscale.training.history import Entry, History, Point, curve
 
-REPORT, PICTURES = "report.html", "pictures"
+REPORT = "report.html"
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -53,12 +54,12 @@ def state(command: str, history: History) -> str:
     """How far the run is, in a sentence."""
     steps = history.start.get("steps", "?")
     best = history.best
-    told = f"{command}, step {history.done} of {steps}"
+    line = f"{command}, step {history.done} of {steps}"
     if best is not None:
-        told += f"; best validation {history.figure} {best[1]:.4g} at step {best[0]:.0f}"
+        line += f"; best validation {history.figure} {best[1]:.4g} at step {best[0]:.0f}"
     if history.finished:
-        told += f"; {history.finished.get('stopped') or 'finished'}"
-    return told
+        line += f"; {history.finished.get('stopped') or 'finished'}"
+    return line
 
 
 def charts(history: History) -> Iterable[str]:

@@ -28,7 +28,7 @@ class Schedule:
 
     Attributes:
         steps: of the whole run.
-        planned: steps of the run as it was started, of which terms of the loss take their shares.
+        planned: steps of the run as it was started; shares of a run count from them.
         cycle: steps after which the rate starts again.
         warmup: of the cycle's steps, with a rising rate.
     """

@@ -1,4 +1,4 @@
-"""What the loop asks of that which is trained: a tokenizer, a transformer, a classifier."""
+"""What the loop requires of a tokenizer, a transformer or a classifier to train it."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from nextscale.data.images import Batch
 
-State = Mapping[str, Tensor]  # weights of a whole objective by name
+Weights = Mapping[str, Tensor]  # of a whole objective, by name
 
 
 class Stage(Protocol):
@@ -19,7 +19,7 @@ class Stage(Protocol):
     Attributes:
         command: that trains it.
         better: the figure of `validate` that should be small.
-        notes: lines told at the start.
+        notes: lines printed at the start.
     """
 
     command: str
@@ -36,8 +36,8 @@ class Stage(Protocol):
     def validate(
         self, network: nn.Module, batches: Iterable[Batch], accelerator: Accelerator
     ) -> dict[str, Any]: ...
-    def pictures(self, state: State, batch: Batch) -> dict[str, Tensor]: ...
-    def write(self, state: State, folder: Path) -> None: ...
-    def read(self, folder: Path) -> State: ...
+    def pictures(self, weights: Weights, batch: Batch) -> dict[str, Tensor]: ...
+    def write(self, weights: Weights, folder: Path) -> None: ...
+    def read(self, folder: Path) -> Weights: ...
     def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state: State) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...

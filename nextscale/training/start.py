@@ -206,8 +206,8 @@ def rows_of_classes(
         "new, started as 'none'": [name for name in names if name not in known],
         "dropped": [name for name in old_names if name not in names],
     }
-    told = ", ".join(f"{len(group)} {what}{some_of(group)}" for what, group in groups.items())
-    return sources, [f"{count} classes become {len(names)}, rows follow names: {told}"]
+    kinds = ", ".join(f"{len(group)} {what}{some_of(group)}" for what, group in groups.items())
+    return sources, [f"{count} classes become {len(names)}, rows follow names: {kinds}"]
 
 
 def some_of(names: Sequence[str]) -> str:

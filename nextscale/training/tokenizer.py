@@ -102,7 +102,7 @@ class TokenizerObjective(nn.Module):
         step: int,
         terms: dict[str, Tensor],
     ) -> Tensor:
-        """Generator's term, weighted, plus the discriminator's own loss; `terms` is told both."""
+        """Generator's term, weighted, plus the discriminator's own loss; `terms` receives both."""
         assert self.discriminator is not None
         if step < self.judged_from:  # touch its weights: every process expects their gradients
             return 0 * torch.stack([p.sum() for p in self.discriminator.parameters()]).sum()
@@ -151,7 +151,7 @@ def entropy(counts: Tensor) -> Tensor:
 
 
 class TokenizerStage:
-    """The first training stage, as `loop.train` runs it."""
+    """The first training stage, as `loop.Run` runs it."""
 
     command = "train tokenizer"
     better = "mse"  # the validation figure that decides which checkpoint is best
@@ -318,7 +318,7 @@ class TokenizerStage:
         checkpoint.write(self.pipeline(state), folder)
 
     def read(self, folder: Path) -> dict[str, Tensor]:
-        """What `write` has written."""
+        """Reads what `write` has written."""
         weights = read_tensors(folder / checkpoint.TOKENIZER)
         return {f"tokenizer.{name}": value for name, value in weights.items()}
 

@@ -71,7 +71,7 @@ class VarObjective(nn.Module):
 
 
 class VarStage:
-    """The second training stage, as `loop.train` runs it."""
+    """The second training stage, as `loop.Run` runs it."""
 
     better = "loss"
 
@@ -171,7 +171,7 @@ class VarStage:
     ) -> dict[str, Any]:
         """Loss in nats a token with every label known, accuracy, both a scale, on unseen images.
 
-        Their ratio to the entropy of the tokens' own frequencies tells what the model knows.
+        Their ratio to the entropy of the tokens' own frequencies says what the model knows.
         """
         device, count = accelerator.device, len(self.model.scales)
         sums = torch.zeros(2, count, dtype=torch.double, device=device)  # (2, K)
@@ -232,7 +232,7 @@ class VarStage:
         checkpoint.write(self.pipeline(state), folder)
 
     def read(self, folder: Path) -> dict[str, Tensor]:
-        """What `write` has written, as far as it is trained."""
+        """Reads what `write` has written, as far as it is trained."""
         weights = read_tensors(folder / checkpoint.MODEL)
         return {f"model.{name}": value for name, value in weights.items()}
 

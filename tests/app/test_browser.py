@@ -66,14 +66,14 @@ def test_pictures_appear_scale_by_scale(page, screenshots) -> None:
     page.evaluate(
         """() => {
             window.seen = new Set();
-            const told = document.querySelector('#drawn-told');
-            new MutationObserver(() => window.seen.add(told.innerText.trim()))
-                .observe(told, {childList: true, subtree: true, characterData: true});
+            const summary = document.querySelector('#drawn-summary');
+            new MutationObserver(() => window.seen.add(summary.innerText.trim()))
+                .observe(summary, {childList: true, subtree: true, characterData: true});
         }"""
     )
     draw(page)
     seen = page.evaluate("() => [...window.seen]")
-    assert len([told for told in seen if told.startswith("scale")]) > 1
+    assert len([summary for summary in seen if summary.startswith("scale")]) > 1
     assert page.locator("#drawn img").count() == 10
     page.wait_for_timeout(500)
     page.screenshot(path=screenshots / "draw.png", full_page=True)
@@ -115,8 +115,8 @@ def test_a_long_job_stops(page) -> None:
     page.wait_for_timeout(1500)
     page.locator("#stop-edit").click()
     page.get_by_role("tab", name="Draw").click()
-    page.locator("#drawn-told").get_by_text("drawn, seeds from").wait_for()
-    page.evaluate("() => { document.querySelector('#drawn-told').dataset.old = 'yes' }")
+    page.locator("#drawn-summary").get_by_text("drawn, seeds from").wait_for()
+    page.evaluate("() => { document.querySelector('#drawn-summary').dataset.old = 'yes' }")
     more(page)
     page.get_by_label("Seed", exact=False).locator("visible=true").first.fill("77")
     button(page, "Draw").click()

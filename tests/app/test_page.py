@@ -59,8 +59,8 @@ def test_the_api_is_named_and_typed(client) -> None:
 
 def test_draw_gives_pictures_and_an_archive(client) -> None:
     job = client.submit(["Bag", "none"], 2, 0, 1.5, 0, 0, False, api_name="/draw")
-    gallery, told, file = job.result(timeout=60)
-    assert told == "2 drawn, seeds from 0"
+    gallery, summary, file = job.result(timeout=60)
+    assert summary == "2 drawn, seeds from 0"
     assert len(gallery) == 2
     assert len(job.outputs()) > 2  # pictures of coarser scales arrived before
     with zipfile.ZipFile(file) as archive:
@@ -68,9 +68,9 @@ def test_draw_gives_pictures_and_an_archive(client) -> None:
 
 
 def test_edit_and_look_inside(client, image, mask) -> None:
-    gallery, told, file = edit(client, image, mask)
+    gallery, summary, file = edit(client, image, mask)
     assert len(gallery) == 2
-    assert "likeliest first" in told
+    assert "likeliest first" in summary
     assert "mask.png" in zipfile.ZipFile(file).namelist()
     assert len(edit(client, image, None, task="outpaint", candidates=1)[0]) == 1
     assert len(edit(client, image, None, task="vary", candidates=3)[0]) == 3
@@ -88,7 +88,7 @@ def test_bad_input_is_answered_and_the_server_goes_on(client, image, mask, tmp_p
     cases = [
         (lambda: draw(client, count=33), "33"),
         (lambda: draw(client, seed=-4), "seed is -4"),
-        (lambda: draw(client, seed=1.5), "seed is 1.5; it must be a whole number"),
+        (lambda: draw(client, seed=1.5), "seed is 1.5; a whole number"),
         (lambda: edit(client, None, None), "there is no image"),
         (lambda: edit(client, image, None), "nothing is marked"),
         (lambda: edit(client, image, tmp_path / "wide.png"), "the mask has 9x8 pixels and"),

@@ -1,10 +1,8 @@
 """The page's work without the page."""
 
 import json
-import os
 import shlex
 import zipfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,7 +31,7 @@ def mask() -> Image.Image:
 
 def test_drawing_shows_every_scale_and_ends_with_what_the_pipeline_draws(studio, pipe) -> None:
     steps = list(studio.draw(["bag", "none"], 3, 5, {**PLAIN, "cfg": 2.0}))
-    assert [step.told for step in steps[:3]] == [f"scale {k} of 3" for k in (1, 2, 3)]
+    assert [step.summary for step in steps[:3]] == [f"scale {k} of 3" for k in (1, 2, 3)]
     assert all(step.file == "" for step in steps[:3])
     expected = pipe.sample(["bag", None, "bag"], seed=5, cfg=2.0)
     assert [p.tobytes() for p in steps[-1].pictures] == [p.tobytes() for p in expected]
@@ -42,7 +40,7 @@ def test_drawing_shows_every_scale_and_ends_with_what_the_pipeline_draws(studio,
 
 def test_classes_beyond_the_images_are_told(studio) -> None:
     *_, last = studio.draw(["bag", "coat", "none"], 1, 0, PLAIN)
-    assert last.told.endswith("; more classes than images, so not drawn: coat, none")
+    assert last.summary.endswith("; more classes than images, so not drawn: coat, none")
     record = json.loads(zipfile.ZipFile(last.file).read("repeat.json"))
     assert "--labels bag --count 1" in record["command"]
 
@@ -64,7 +62,7 @@ def test_edits_come_one_by_one_likeliest_first(studio, pipe, picture, mask) -> N
 def test_what_is_done_to_the_image_is_said(studio) -> None:
     large = Image.new("RGB", (20, 16), "red")
     *_, last = studio.edit("vary", large, None, "none", 1, 0, {"keep_scales": 1}, PLAIN)
-    assert last.told.endswith(
+    assert last.summary.endswith(
         "; the image was resized and cut to 8x8; the image was converted to grey"
     )
 
@@ -100,16 +98,6 @@ def test_archives_hold_a_command_that_makes_their_pictures(
         assert len(made) == len(packed) > 0
         for one, other in zip(made, packed, strict=True):
             assert Image.open(one).tobytes() == Image.open(other).tobytes(), name
-
-
-def test_archives_are_kept_for_an_hour(studio) -> None:
-    first = list(studio.draw(["bag"], 1, 0, PLAIN))[-1].file
-    second = list(studio.draw(["bag"], 1, 0, PLAIN))[-1].file
-    assert Path(first).exists()
-    os.utime(first, (0, 0))
-    list(studio.draw(["bag"], 1, 0, PLAIN))
-    assert not Path(first).exists()
-    assert Path(second).exists()
 
 
 def test_a_watch_stops_an_edit(studio, picture) -> None:

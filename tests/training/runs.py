@@ -25,6 +25,8 @@ from torch.distributed.fsdp import FSDPModule
 
 from nextscale.cli.main import main
 from nextscale.training import engine, loop, monitor, saved
+from nextscale.training.stage import Weights
+from nextscale.training.state import TrainState
 from nextscale.weights import RecordingWriter
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -100,6 +102,24 @@ def run_and_die(words: list[str], moment: str, step: int) -> None:
     elif moment == "renaming":
         Path.rename = die.before(Path.rename, "step-")  # pyright: ignore
     quiet_machine()
+    raise SystemExit(main(words))
+
+
+def run_and_die_at(words: list[str], event: str, place: str) -> None:
+    """Trains and kills itself right before the first of Python's audit events about a place.
+
+    Args:
+        words: of the command.
+        event: such as `os.rename`, `os.remove` or `open`.
+        place: part of the path that the event is about.
+    """
+
+    def kill(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == event and any(place in str(argument) for argument in arguments[:2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    quiet_machine()
+    sys.addaudithook(kill)
     raise SystemExit(main(words))
 
 
@@ -210,13 +230,14 @@ def run_all_sharded(commands: Sequence[list[str]]) -> None:
         AcceleratorState._shared_state["fsdp_plugin"] = FullyShardedDataParallelPlugin()
         return accelerator
 
-    def sharded_whole_state(run: loop.Run) -> dict[str, Tensor]:
-        shards = [type(m).__name__ for m in run.network.modules() if isinstance(m, FSDPModule)]
+    def sharded_weights(train_state: TrainState) -> Weights:
+        modules = train_state.network.modules()
+        shards = [type(m).__name__ for m in modules if isinstance(m, FSDPModule)]
         assert sorted(shards) == ["FSDPAdaLNBlock", "FSDPAdaLNBlock", "FSDPVarObjective"]
-        return whole_state(run)
+        return weights(train_state)
 
-    whole_state = loop.Run.whole_state
-    loop.Run.whole_state = sharded_whole_state  # pyright: ignore
+    weights = TrainState.weights
+    TrainState.weights = sharded_weights  # pyright: ignore
     engine.Accelerator = sharding  # pyright: ignore
     run_all(commands)
 

@@ -14,8 +14,8 @@ from nextscale.classifiers import is_classifier, load_classifier
 from nextscale.cli.main import main
 from nextscale.errors import UsageError
 from nextscale.training.best import Best
+from nextscale.training.directory import name_of
 from nextscale.training.log import read_log
-from nextscale.training.state import name_of
 from nextscale.training.tokenizer import TokenizerStage
 from nextscale.weights import read_tensors
 from tests.training import runs

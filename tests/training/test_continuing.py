@@ -1,6 +1,7 @@
 """What `--resume` needs beside a run's directory, what it refuses; how a run is lengthened."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from nextscale.cli.training import add_presets, add_training_arguments
 from nextscale.config.model import TransformerConfig
 from nextscale.config.presets import TOKENIZERS
 from nextscale.config.run import TokenizerTraining, VarTraining
+from nextscale.training.directory import known_names
+from nextscale.training.options import recorded
 from tests.training import runs
 
 ENDLESS = {
@@ -169,6 +172,95 @@ def test_a_lengthened_run_keeps_the_shares_that_it_began_with(
     assert resume("tokenizer", tmp_path / "run", "--epochs", 9, "--max-steps", 4) == 0
     lines = runs.log(tmp_path / "run")
     assert ["adversarial" in line for line in lines] == [False, True, True, True]
+
+
+def test_a_run_begun_with_relative_places_continues_anywhere(
+    trained: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    shutil.copytree(pictures, home / "data")
+    shutil.copytree(trained, home / "tokenizer")
+    (home / "fashion-mnist").mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(home)
+    words = ["--tokenizer", "tokenizer", "--cache-tokens", 0, "--max-steps", 1]
+    assert runs.train("var", Path("run"), Path("data"), *words) == 0
+    record = json.loads(Path("run/config.json").read_text())
+    assert record["data"]["path"] == str(home / "data")
+    assert record["tokenizer"] == str(home / "tokenizer")
+    assert record["out"] == str(home / "run")
+    assert resume("var", Path("run"), "--data.path", "data", "--max-steps", 2) == 0
+    monkeypatch.chdir(elsewhere)
+    assert resume("var", Path("../home/run"), "--max-steps", 3) == 0
+    words = ["train", "var", "--config", "../home/run/config.json", "--out", "new"]
+    assert main([*words, "--max-steps", "1"]) == 0
+    assert [line["step"] for line in runs.log(home / "run", "validation")] == [1, 2, 3]
+    assert not list(home.glob("*/new"))
+
+
+def test_data_and_tokenizer_may_move(
+    trained: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """They are known by what they are, not by their place."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(pictures, old / "data")
+    shutil.copytree(trained, old / "tokenizer")
+    words = ["--tokenizer", old / "tokenizer", "--cache-tokens", 0, "--max-steps", 1]
+    assert runs.train("var", old / "run", old / "data", *words) == 0
+    old.rename(new)
+    capfd.readouterr()
+    assert resume("var", new / "run") == 2
+    assert f"'{old / 'tokenizer'}'" in refusal(capfd)
+    assert resume("var", new / "run", "--tokenizer", new / "tokenizer") == 2
+    assert f"no data at '{old / 'data'}'" in refusal(capfd)
+    words = ["--tokenizer", new / "tokenizer", "--data.path", new / "data", "--max-steps", 2]
+    assert resume("var", new / "run", *words) == 0
+    assert resume("var", new / "run", "--max-steps", 3) == 0  # the record follows
+    other = runs.write_pictures(tmp_path / "other", training=9)
+    capfd.readouterr()
+    assert resume("var", new / "run", "--data.path", other) == 2
+    assert "was trained on other data" in refusal(capfd)
+
+
+@pytest.mark.parametrize("value", ["fashion-mnist", "var-d16", "owner/repo"])
+def test_names_of_models_and_data_are_recorded_as_they_are(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("fashion-mnist", "var-d16", "a folder"):
+        Path(name).mkdir()
+    config = VarTraining(out="run", init=value, tokenizer="a folder")
+    record = recorded("train var", config, known_names())
+    assert record["init"] == value
+    assert record["tokenizer"] == str(tmp_path / "a folder")
+    assert record["data"]["path"] == "fashion-mnist"
+    assert record["cache"] == ""
+
+
+@pytest.mark.parametrize("words", [["--resume"], [], ["--resume", "--seed", "1"]])
+def test_a_checkpoint_is_no_run(
+    words: list[str],
+    trained: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    place = Path(shutil.copytree(trained, tmp_path / "final"))
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    assert runs.train("tokenizer", place, pictures, *words) == 2
+    assert str(place) in refusal(capfd)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
+def test_nothing_but_a_directory_starts_no_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert resume("tokenizer", tmp_path / "typo", "--patience=3") == 2
+    assert f"{tmp_path / 'typo'} holds no run to resume" in refusal(capfd)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_finished_run_says_so(

@@ -14,7 +14,8 @@ import nextscale
 from nextscale import checkpoint
 from nextscale.data.images import Batch
 from nextscale.training import engine, loop
-from nextscale.training.state import LOCK, RunDirectory, name_of
+from nextscale.training.directory import LOCK, RunDirectory, name_of
+from nextscale.training.monitor import Monitor
 from nextscale.weights import read_tensors
 from tests.training import runs
 
@@ -208,9 +209,11 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
             (place / name).touch()
 
     for step, best in ((1, -1), (2, 2), (3, 2), (4, 2), (5, 2), (6, 6)):
-        directory.save(step, write, keep=2, best=best)
+        directory.save(step, write)
+        directory.forget(keep=2, best=best)
     assert runs.checkpoints(tmp_path) == [name_of(5), name_of(6)]
-    directory.save(7, lambda place: None, keep=1, best=5)
+    directory.save(7, lambda place: None)
+    directory.forget(keep=1, best=5)
     assert runs.checkpoints(tmp_path) == [name_of(5), name_of(7)]
     assert directory.latest() == directory.checkpoints / name_of(7)
     assert directory.latest(before=7) == directory.checkpoints / name_of(5)
@@ -219,7 +222,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path) -> None:
 
 def test_only_the_main_process_writes(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, writes=False)
-    directory.save(1, lambda place: pytest.fail("written"), keep=1, best=-1)
+    directory.save(1, lambda place: pytest.fail("written"))
     directory.log({"step": 1})
     assert not list(tmp_path.iterdir())
 
@@ -290,12 +293,14 @@ def test_what_does_not_change_the_result_may_change(pictures: Path, tmp_path: Pa
     assert runs.checkpoints(out) == [name_of(1), name_of(2)]
 
 
-def test_nothing_to_resume_is_told(
+def test_nothing_to_resume_is_reported(
     pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--epochs", 1, "--max-steps", 1, "--resume"]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
-    assert "run holds no checkpoint: the run starts anew" in "".join(capfd.readouterr())
+    assert "run holds no checkpoint: the run starts from the beginning" in "".join(
+        capfd.readouterr()
+    )
 
 
 def test_a_run_that_failed_at_once_gives_its_place_to_another(
@@ -311,3 +316,22 @@ def test_a_run_that_failed_at_once_gives_its_place_to_another(
     assert runs.train("tokenizer", out, pictures, *words, "--seed", 5) == 0
     assert not runs.log(out, "failed")
     assert runs.checkpoints(out) == [name_of(1)]
+
+
+def test_a_run_stopped_before_its_first_checkpoint_gives_its_place_to_another(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, words = tmp_path / "run", ["--epochs", 1, "--max-steps", 1]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "start", interrupted)
+        assert runs.train("tokenizer", out, pictures, *words) == 130
+    assert runs.log(out, "failed")
+    assert runs.train("tokenizer", out, pictures, *words, "--seed", 5) == 0
+    for folder in ("checkpoints", "best", "final"):
+        shutil.rmtree(out / folder)
+        assert runs.train("tokenizer", out, pictures, *words, "--seed", 6) == 2
+    assert runs.log(out, "finished")  # which are worth more than the place

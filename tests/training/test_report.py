@@ -2,12 +2,14 @@
 
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+import nextscale
 from nextscale.training.chart import MOST_POINTS, chart, thinned
 from nextscale.training.history import History, curve
 from nextscale.training.report import PICTURES, REPORT, page, picture_name
@@ -133,3 +135,20 @@ def test_a_run_draws_its_report(
     assert grids == ([picture_name(kind, step) for step in (3, 6)] if kind else [])
     if kind:
         assert re.search(r"step 6 \(newest(, best)?\), of bag, bag, bag, bag, boot", html)
+
+
+def test_names_from_others_are_escaped_where_they_are_printed(
+    pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(pictures, tmp_path / "data"))
+    for part in ("train", "val"):
+        (data / part / "boot").rename(data / part / "\x1b[31mred")
+    for i in range(100):
+        (data / "train/bag" / f"more {i}.png").hardlink_to(data / "train/bag/0.png")
+    out = tmp_path / "run\x1b[2J"
+    assert runs.train("tokenizer", out, data, "--max-steps", 1) == 0
+    assert runs.train("tokenizer", out, data, "--max-steps", 1, "--resume") == 0
+    nextscale.load(out)
+    told = capfd.readouterr()
+    assert "\x1b" not in told.out + told.err
+    assert "hint: the class bag has 108 images, \\x1b[31mred has 8" in told.out

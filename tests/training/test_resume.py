@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nextscale.training import loop
+from nextscale.training import loop, saved
+from nextscale.weights import write_pickle
 from tests.training import runs
 
 WORDS = {
@@ -93,6 +94,39 @@ def test_killed_and_stopped_runs_continue_exactly(
     runs.assert_identical(runs.last_state(stopped)["average"], runs.last_state(whole)["average"])
 
 
+KILLS = [  # right before these, one after the other
+    ("os.rename", ".config.json.tmp-"),
+    ("os.mkdir", "checkpoints"),
+    ("open", "log.jsonl"),
+    ("os.rename", "step-00000001"),  # to its place
+    ("os.rename", ".reconstructions-00000002.png.tmp-"),
+    ("os.rename", "step-00000001"),  # away, since only one is kept
+    ("os.rmdir", "step-00000001.tmp-"),
+    ("os.mkdir", ".best.tmp-"),
+    ("os.rename", ".report.html.tmp-"),
+    ("os.mkdir", ".final.tmp-"),
+]
+
+
+def test_killed_writers_leave_nothing_behind(pictures: Path, tmp_path: Path) -> None:
+    words = ["--epochs", 1, "--validate-every", 0.67, "--save-every", 1, "--keep", 1, "--resume"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert runs.train("tokenizer", whole, pictures, *words) == 0
+    again = runs.train_words("tokenizer", killed, pictures, *words)
+    for event, place in KILLS:
+        process = runs.start(runs.run_and_die_at, again, event, place)
+        assert runs.exit_code(process) == -signal.SIGKILL, place
+    assert runs.exit_code(runs.start(runs.run_all, [again])) == 0
+    assert_same_run(killed, whole)
+    assert files_of(killed) == files_of(whole)
+
+
+def files_of(out: Path) -> set[str]:
+    """What lies in a run, but TensorBoard's files, which have the time in their names."""
+    found = {str(path.relative_to(out)) for path in out.rglob("*")}
+    return {name for name in found if not name.startswith("tensorboard")}
+
+
 def test_log_holds_every_step_once(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["--epochs", 2, "--log-every", 1, "--validate-every", 1]
@@ -148,6 +182,32 @@ def test_a_damaged_state_is_one_line(
     (line,) = capfd.readouterr().err.splitlines()
     assert f"{file} cannot be read" in line
     assert f"remove {place} to continue from the checkpoint before" in line
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("average", lambda values: [value.flatten()[:1] for value in values]),
+        ("average", lambda values: [value * float("nan") for value in values]),
+        ("average", lambda values: values[1:]),
+        ("stage", lambda counts: {name: count[:1] for name, count in counts.items()}),
+        ("stage", lambda counts: {}),
+    ],
+)
+def test_a_state_of_another_shape_is_one_line(
+    part: str, change, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Averages and counts that fit by broadcasting would be taken silently."""
+    out, words = tmp_path / "run", ["--ema", 0.9, "--loss.revive-every", 2, "--max-steps", 1]
+    assert runs.train("tokenizer", out, pictures, *words) == 0
+    (place,) = (out / "checkpoints").iterdir()
+    state = saved.load_training(place)
+    write_pickle({**state, part: change(state[part])}, tmp_path / "changed")
+    (tmp_path / "changed").replace(place / saved.TRAINING)  # the state is mapped from it
+    capfd.readouterr()
+    assert runs.train("tokenizer", out, pictures, *words, "--resume") == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"({part}: " in line
 
 
 def test_the_run_records_its_whole_configuration(trained: Path) -> None:

@@ -9,8 +9,8 @@ from nextscale.cli.main import main
 from nextscale.config.run import TrainingConfig
 from nextscale.data.record import Record
 from nextscale.errors import UsageError
+from nextscale.training.directory import RunDirectory
 from nextscale.training.log import read_log
-from nextscale.training.state import RunDirectory
 from tests.training import runs
 
 LINKS = (
@@ -48,7 +48,7 @@ def test_the_run_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to(tmp_path / "large disk")
     directory = RunDirectory(tmp_path / "run", writes=True)
     assert directory.open("train tokenizer", TrainingConfig(out="run"), Record()) is None
-    directory.save(1, write_checkpoint, keep=1, best=-1)
+    directory.save(1, write_checkpoint)
     directory.close()
     assert (tmp_path / "large disk" / "checkpoints" / "step-00000001" / "training.pt").exists()
 
@@ -61,10 +61,11 @@ def write_checkpoint(folder: Path) -> None:
 def test_foreign_files_in_checkpoints_stay(others: Path, tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run", writes=True)
     directory.open("train tokenizer", TrainingConfig(out="run"), Record())
-    directory.save(1, write_checkpoint, keep=1, best=-1)
+    directory.save(1, write_checkpoint)
     (directory.place(1) / "notes.txt").write_text("precious")
     for step in (2, 3):
-        directory.save(step, write_checkpoint, keep=1, best=-1)
+        directory.save(step, write_checkpoint)
+        directory.forget(keep=1, best=-1)
     directory.close()
     kept = ["step-00000001", "step-00000003"]
     assert sorted(path.name for path in directory.checkpoints.iterdir()) == kept

@@ -1,0 +1,281 @@
+"""A run's directory: its configuration, log and checkpoints, and how a run finds its way back.
+
+.lock                  held by the process that trains here
+config.json            the command's whole configuration
+data.json              what images it is trained on (see `data.record`)
+log.jsonl              one line an event
+checkpoints/step-N/    a checkpoint directory (see `checkpoint`) and `training.pt` beside it
+best/                  the model that validated best so far, stored as the finished one
+final/                 the finished model
+
+None of them may be a link, so that a directory from others leads nowhere else.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from nextscale.checkpoint import bundled_names
+from nextscale.classifiers import classifier_names
+from nextscale.config.presets import RELEASED
+from nextscale.config.run import TrainingConfig
+from nextscale.data.record import Record, differences, read_record, same_numbers, write_record
+from nextscale.data.source import DATA_SETS
+from nextscale.errors import UsageError
+from nextscale.files import (
+    append_text,
+    check_no_links,
+    check_replaceable,
+    is_ours,
+    listed,
+    read_json,
+    recover_all,
+    remove_whole,
+    replacing,
+    write_text,
+)
+from nextscale.training.log import read_log
+from nextscale.training.options import (
+    OF_DATA,
+    OF_WEIGHTS,
+    check_options,
+    is_record,
+    option_notes,
+    planned_epochs,
+    recorded,
+)
+from nextscale.training.saved import TRAINING
+
+# What a checkpoint of any stage and the finished model may hold; a folder with more is left alone.
+WEIGHTS = ("tokenizer.safetensors", "model.safetensors", "classifier.safetensors")
+FINAL = ("config.json", *WEIGHTS)
+CHECKPOINT = (*FINAL, TRAINING)
+LOCK, CONFIG, DATA, LOG, PICTURES = ".lock", "config.json", "data.json", "log.jsonl", "pictures"
+STEP = re.compile(r"step-\d{8,}")
+# What a killed writer may have left unfinished, by the folder in which it lies.
+WRITTEN = {
+    "": r"best|final|config\.json|data\.json|log\.jsonl|report\.html",
+    "checkpoints": STEP.pattern,
+    PICTURES: r"[\w-]+\.png",
+}
+
+
+class RunDirectory:
+    """One run on disk. Only the main process writes.
+
+    Args:
+        path: the directory.
+        writes: whether this process is the one that writes.
+    """
+
+    def __init__(self, path: Path, writes: bool) -> None:
+        self.path, self.writes = path, writes
+        self.checkpoints = path / "checkpoints"
+        self.lock = FileLock(path / LOCK)
+        self.begun = False
+        self.changes: list[str] = []  # of the data of a run that is continued
+        self.notes: list[str] = []  # on its options
+
+    def check(self, command: str, config: TrainingConfig, data: Record) -> dict[str, Any]:
+        """Checks that a run may start or continue here.
+
+        A run that left neither a checkpoint nor a model holds nothing, so any other takes its
+        place.
+
+        Args:
+            data: that the run would train on.
+
+        Returns:
+            what `config.json` is to hold: the options, the command, and the epochs that the run was
+            planned with, which a continuation may exceed.
+
+        Raises:
+            UsageError: if the directory holds another configuration, a run of other data, a run
+                and no `resume`, or something else, or anything in it is a link.
+        """
+        check_no_links(self.path)
+        for place in (self.best, self.final):
+            check_replaceable(place, FINAL)
+        wanted = recorded(command, config, known_names())
+        file = self.path / CONFIG
+        found = read_json(file) if file.exists() else {}
+        if found and not is_record(found):
+            raise UsageError(f"{self.path} holds no run, but a checkpoint; give a run's directory")
+        if found and not self.holds_nothing():
+            known = (self.path / DATA).exists()
+            free = (*OF_DATA * known, *OF_WEIGHTS * bool(self.saved()))
+            check_options(found, wanted, config, self.path, free)
+            self.changes = self.compare_data(data, command, config.data.changed)
+            wanted["planned_epochs"] = planned_epochs(found, file)
+            self.notes = option_notes(found, config)
+        elif self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; give a directory for the run")
+        elif not file.exists() and not all(map(is_beginning, listed(self.path))):
+            raise UsageError(f"{self.path} is not empty and holds no run; give another directory")
+        return wanted
+
+    def open(
+        self,
+        command: str,
+        config: TrainingConfig,
+        data: Record,
+        wait: Callable[[], None] = lambda: None,
+    ) -> Path | None:
+        """Starts or continues a run; returns the checkpoint to continue from, None if fresh.
+
+        Args:
+            data: that the run trains on.
+            wait: a barrier over the processes; all have checked before one writes.
+
+        Raises:
+            UsageError: as `check`, and if another process trains here.
+        """
+        wanted = self.check(command, config, data)
+        wait()
+        if self.writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.lock.acquire(timeout=0)
+            except Timeout as error:
+                raise UsageError(
+                    f"another process trains in {self.path}; wait for it or give another directory"
+                ) from error
+            for folder, names in WRITTEN.items():
+                recover_all(self.path / folder, names, locked=True)
+            if self.holds_nothing():
+                (self.path / LOG).unlink(missing_ok=True)
+            write_text(self.path / CONFIG, json.dumps(wanted, indent=2))
+            write_record(data, self.path / DATA)
+            self.checkpoints.mkdir(exist_ok=True)
+            if self.changes:
+                self.log({"event": "data", "changes": self.changes})
+        self.begun = True
+        wait()
+        return self.latest()
+
+    def close(self) -> None:
+        """Lets other trainings continue here."""
+        self.lock.release()
+
+    def compare_data(self, data: Record, command: str, may_change: bool) -> list[str]:
+        """What differs from the data that the run was trained on, or that this is not known.
+
+        Raises:
+            UsageError: if it differs and may not, or classes have other numbers than before.
+        """
+        file = self.path / DATA
+        if not file.exists():
+            return [f"{self.path} has no record of its data; from now on it has"]
+        was = read_record(file)
+        found = differences(was, data)
+        line = f"{self.path} was trained on other data ({'; '.join(found)})"
+        if found and command != "train tokenizer" and not same_numbers(was, data):
+            raise UsageError(
+                f"{line}, where classes have other numbers; start a run with --init in another "
+                "directory"
+            )
+        if found and not may_change:
+            raise UsageError(
+                f"{line}; give the data as it was, or --data.changed to go on with it as it is"
+            )
+        return [line] if found else []
+
+    def holds_nothing(self) -> bool:
+        """Whether the run has no checkpoint, no model (not even one put aside) and no figures."""
+        aside = (*self.path.glob(".*.old-*"), *self.checkpoints.glob(".*.old-*"))
+        if self.saved() or aside or self.best.exists() or self.final.exists():
+            return False
+        return not any(e.get("event") in ("validation", "finished") for e in self.entries())
+
+    def saved(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
+        return sorted(p for p in self.checkpoints.glob("step-*") if STEP.fullmatch(p.name))
+
+    def place(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.checkpoints / name_of(step)
+
+    @property
+    def best(self) -> Path:
+        """Where the model lies that validated best."""
+        return self.path / "best"
+
+    @property
+    def final(self) -> Path:
+        """Where the finished model lies."""
+        return self.path / "final"
+
+    def finished(self, step: int) -> bool:
+        """Whether the run came to its end at a step, final model and all."""
+        entries = self.entries()
+        return any(e.get("event") == "finished" and e.get("step") == step for e in entries)
+
+    def latest(self, before: int | None = None) -> Path | None:
+        """The checkpoint that a continuation starts from; or the last one before a step."""
+        saved = self.saved()
+        if before is not None:
+            saved = [place for place in saved if place.name < name_of(before)]
+        return saved[-1] if saved else None
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Writes checkpoint `step` beside its place and renames it there, unless there is one.
+
+        Args:
+            write: fills a directory.
+        """
+        place = self.place(step)
+        if self.writes and not place.exists():
+            with replacing(place, CHECKPOINT) as beside:
+                write(beside)
+
+    def forget(self, keep: int, best: int) -> None:
+        """Removes old checkpoints, but none with foreign files in it.
+
+        Args:
+            keep: newest checkpoints that stay.
+            best: step of the best checkpoint, which stays too.
+        """
+        for old in self.saved()[:-keep] if self.writes else ():
+            if old.name != name_of(best) and is_ours(old, CHECKPOINT):
+                remove_whole(old)
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Adds a line to the log."""
+        if self.writes:
+            append_text(self.path / LOG, json.dumps(entry) + "\n")
+
+    def fail(self, error: BaseException) -> None:
+        """Records in the log that this run, once begun, ended in an error."""
+        if self.begun:
+            self.log({"event": "failed", "error": f"{type(error).__name__}: {error}"})
+
+    def forget_log_after(self, step: int) -> None:
+        """Drops lines of steps that a continuation computes again, and a line cut by a kill."""
+        file = self.path / LOG
+        if self.writes and file.exists():
+            kept = [entry for entry in self.entries() if entry.get("step", 0) <= step]
+            write_text(file, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The lines of the log."""
+        file = self.path / LOG
+        return read_log(file) if file.exists() else []
+
+
+def is_beginning(entry: Path) -> bool:
+    """Whether a run that was killed at its very beginning may have left this entry."""
+    return entry.name == LOCK or entry.name.startswith(f".{CONFIG}.tmp-")
+
+
+def known_names() -> set[str]:
+    """Names that stand for models and data, whatever folders there are."""
+    return {*bundled_names(), *RELEASED, *classifier_names(), *DATA_SETS}
+
+
+def name_of(step: int) -> str:
+    """Directory name of a checkpoint, sorted like the numbers."""
+    return f"step-{step:08d}"
