@@ -15,6 +15,7 @@ from nextscale.cli.main import main
 from nextscale.errors import UsageError
 from nextscale.training.best import Best
 from nextscale.training.directory import name_of
+from nextscale.training.log import read_log
 from nextscale.training.tokenizer import TokenizerStage
 from nextscale.weights import read_tensors
 from tests.training import runs
@@ -128,7 +129,10 @@ def test_a_run_stands_for_its_best_checkpoint(
     words = ["--tokenizer", tokenizer, "--max-steps", 1, "--cache-tokens", 0]
     assert runs.train("var", out, pictures, *words) == 0
     told = capfd.readouterr().err
-    assert told.count(f"{tokenizer} is a run; its best checkpoint, best, is loaded") == 1
+    log = read_log(tokenizer / "log.jsonl")
+    step = next(entry["step"] for entry in log if entry.get("event") == "validation")
+    line = f"its best checkpoint, best, of step {step} (validation mse 0.1), is loaded"
+    assert told.count(f"{tokenizer} is a run; {line}") == 1, told
     hashed = checkpoint.read_config(tokenizer / "best").tokenizer_hash
     assert nextscale.load(out).config.tokenizer_hash == hashed
     assert checkpoint.config_of(out).tokenizer_hash == hashed
@@ -138,7 +142,7 @@ def test_a_run_stands_for_its_best_checkpoint(
     for name, left in (("best", "final"), ("final", f"checkpoints/{name_of(1)}")):
         (out / name).rename(tmp_path / f"moved {name}")
         nextscale.load(out)
-        assert f", {left}, is loaded" in capfd.readouterr().err
+        assert f", {left}, of step 1 (validation loss " in capfd.readouterr().err
     (out / "checkpoints" / name_of(1)).rename(tmp_path / "moved")
     with pytest.raises(UsageError, match="is a run without a checkpoint"):
         nextscale.load(out)
