@@ -228,8 +228,8 @@ def table(editing: Editing) -> None:
         "bundled classifier. Models draw unguided, from all codes. "
         "Known pixels are put back before judging, except for `raw FID`; next-"
         "scale does not see what is in the hole unless its row says so. The images themselves have "
-        f"a FID of {images['fid']:.3f} and {images['class_accuracy']:.1%} accuracy. Made by "
-        "`python benchmarks/edits.py run` and `table`.",
+        f"a FID (classifier) of {images['fid']:.3f} and {images['class_accuracy']:.1%} accuracy. "
+        "Made by `python benchmarks/edits.py run` and `table`.",
     ]
     methods = methods_of(editing)
     names = list(dict.fromkeys([*methods, NEXT_TOKEN]))  # it may be recorded
@@ -242,7 +242,8 @@ def table(editing: Editing) -> None:
             "",
             f"## {kind}",
             "",
-            "| | FID | raw FID | class accuracy | hole, dB | perceptual distance |",
+            "| | FID (classifier) | raw FID (classifier) | class accuracy | hole, dB | "
+            "perceptual distance |",
             "|---|---|---|---|---|---|",
         ]
         lines += [

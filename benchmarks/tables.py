@@ -32,8 +32,8 @@ HOURS = (
 )
 LOGGED_HOURS = "Hours are those of each training's log, on machines and threads that differ."
 HEAD = (
-    "row | FID | IS | precision | recall | class accuracy | parameters | steps | seconds an image"
-    " | training, TFLOP | hours"
+    "row | FID (classifier) | IS | precision | recall | class accuracy | parameters | steps | "
+    "seconds an image | training, TFLOP | hours"
 )
 
 
@@ -109,7 +109,8 @@ def table(records: Path, rows: dict[str, Any], timed: dict[str, Any]) -> str:
         "",
         "## Data efficiency",
         "",
-        "FID from checkpoints on the way, against 10 %, 30 % and all of the training images seen.",
+        "FID (classifier) from checkpoints on the way, against 10 %, 30 % and all of the training "
+        "images seen.",
         "",
         "| row | 10 % | 30 % | 100 % |",
         "|---|---|---|---|",
@@ -252,7 +253,7 @@ def name_points(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
 
 def finish(figure: Figure, panels: Sequence[Axes], path: Path) -> None:
     """Labels what all figures share, the legend above the panels, and writes one."""
-    panels[0].set_ylabel("FID")
+    panels[0].set_ylabel("FID (classifier)")
     for axes in panels:
         axes.grid(True, which="both", alpha=0.3)
         for axis in (axes.xaxis, axes.yaxis):
