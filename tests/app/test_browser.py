@@ -105,6 +105,16 @@ def test_the_inside_of_a_sample(page, screenshots) -> None:
     page.screenshot(path=screenshots / "inside.png", full_page=True)
 
 
+def test_a_file_is_uploaded(page, tmp_path) -> None:
+    file = tmp_path / "mine.png"
+    Image.effect_noise((40, 40), 60).save(file)
+    page.get_by_role("tab", name="Look inside").click()
+    page.locator("#inside-image input[type=file]").set_input_files(file)
+    page.locator("#inside-image img").wait_for()
+    button(page, "Look inside").click()
+    page.locator("#tiles img").nth(5).wait_for()
+
+
 def test_a_long_job_stops(page) -> None:
     draw(page)
     paint(page)
