@@ -62,7 +62,7 @@ def test_an_unknown_command_names_the_known_ones(refused):
         (["sample", "tiny", "--cgf", "3"], "--cgf 3; did you mean '--cfg'?"),
         (["sample", "fashion-mnsit"], "'fashion-mnsit'; did you mean 'fashion-mnist'?"),
         (["evaluate", "tiny", "--metrics", "fdi"], "metric 'fdi'; did you mean 'fid'?"),
-        (["estimate", "--tasks", "smaple"], "['smaple']; did you mean 'sample'?"),
+        (["estimate", "--tasks", "smaple"], "unknown tasks 'smaple'; did you mean 'sample'?"),
         (
             ["train", "var", "--schedule", "lniear"],
             "linear, cosine or constant; did you mean 'linear'?",
