@@ -3,14 +3,10 @@
 What is written appears whole or not at all.
 """
 
-import math
 import os
 import platform
 import re
-import sys
-from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,12 +17,13 @@ import torch
 from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.devices import usable_device
-from nextscale.errors import UsageError, did_you_mean, escaped
-from nextscale.files import PathLike, parse_json, read_json, read_text, recover, replacing, to_json
+from nextscale.errors import UsageError, did_you_mean
+from nextscale.files import PathLike, read_json, recover, replacing, to_json
 from nextscale.hub import download, hub_errors
 from nextscale.models.build import build_model
 from nextscale.pipeline import Pipeline
 from nextscale.released import SAMPLING, fill, from_released
+from nextscale.runs import best_of
 from nextscale.scales import length
 from nextscale.tokenizer.tokenizer import Tokenizer
 from nextscale.weights import (
@@ -46,7 +43,6 @@ FILES = (CONFIG, TOKENIZER, MODEL)
 BUNDLED = Path(__file__).parent / "bundled"
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")  # endings of files that torch.save writes
 HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/repo
-NAME_SHOWN = 40  # characters of a figure's name that a message shows
 HASH_SHOWN = 12  # characters of a hash that a message shows
 
 
@@ -80,7 +76,7 @@ def load(
     if text in RELEASED:
         return load_released(text, device=device, dtype=dtype)
     if path.is_dir():
-        return load_directory(best_of(path), device=device, dtype=dtype)
+        return load_directory(best_of(path, TOKENIZER), device=device, dtype=dtype)
     if path.suffix in PICKLES:
         raise UsageError(
             f"{text} is a pickle file, not a checkpoint directory; make one with "
@@ -119,73 +115,7 @@ def config_of(name: PathLike) -> ModelConfig:
         return read_config(download(text, [CONFIG]))
     if not Path(text).is_dir():
         raise unknown_name(text)
-    return read_config(best_of(Path(text)))
-
-
-def best_of(folder: Path, weights: str = TOKENIZER) -> Path:
-    """The best checkpoint of a run's directory, which a line names; any other folder as it is.
-
-    A run holds `best/` from its first validation on, `final/` at its end, and `checkpoints/`.
-
-    Args:
-        weights: file that every checkpoint of this kind holds.
-
-    Raises:
-        UsageError: if that checkpoint is a link to somewhere else.
-    """
-    if not (folder / "checkpoints").is_dir() or (folder / weights).exists():
-        return folder
-    steps = sorted((folder / "checkpoints").glob("step-*"), reverse=True)
-    places = {"best": "best checkpoint", "final": "finished model"}
-    places |= {f"checkpoints/{step.name}": "newest checkpoint" for step in steps}
-    for name, what in places.items():
-        if not (folder / name / weights).is_file():
-            continue
-        for file in (folder / name).iterdir():
-            if not file.resolve().is_relative_to(folder.resolve()):
-                raise UsageError(f"{file} is a link out of the run {folder}; give what it leads to")
-        notice(f"{folder} is a run; its {what}, {name}{judged(folder, name)}, is loaded")
-        return folder / name
-    return folder
-
-
-def judged(folder: Path, name: str) -> str:
-    """Step and figure of a run's checkpoint, such as `, of step 40 (validation loss 3.21)`.
-
-    Args:
-        folder: of the run.
-        name: of the checkpoint in it.
-
-    Returns:
-        text for a message; empty where the run's log, which may come from anyone, does not say it.
-    """
-    figure, found = "loss", []
-    try:
-        lines = read_text(folder / "log.jsonl").splitlines()
-    except UsageError:
-        return ""
-    for line in lines:
-        with suppress(ValueError, AttributeError):  # cut off by a kill; no table
-            entry = parse_json(line)
-            if entry.get("event") == "start":
-                figure = str(entry.get("judged_by", figure))[:NAME_SHOWN]
-            value, step = entry.get(figure), entry.get("step")
-            known = type(value) is float and math.isfinite(value) and type(step) is int
-            if known and entry.get("event") == "validation":
-                found.append((value, step))
-    if name.startswith("checkpoints"):
-        found = [(value, step) for value, step in found if name.endswith(f"-{step:08d}")]
-    if not found:
-        return ""
-    value, step = min(found) if name == "best" else found[-1]
-    return f", of step {step} (validation {figure} {value:.4g})"
-
-
-@cache
-def notice(line: str) -> None:
-    """Prints a line once on stderr; where several processes run, one speaks for all."""
-    if os.environ.get("RANK", "0") == "0":
-        print(escaped(line), file=sys.stderr, flush=True)
+    return read_config(best_of(Path(text), TOKENIZER))
 
 
 def save(pipe: Pipeline, directory: PathLike, *, dtype: torch.dtype | None = None) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nextscale.checkpoint import BUNDLED, CONFIG, best_of
+from nextscale.checkpoint import BUNDLED, CONFIG
 from nextscale.config.model import ClassifierConfig, build
 from nextscale.errors import UsageError, did_you_mean, to_install, unknown
 from nextscale.files import read_json, to_json
 from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Judge, Pipeline
 from nextscale.released import fill
+from nextscale.runs import best_of
 from nextscale.scales import describe
 from nextscale.weights import identify, placed, read_tensors, stored, write_tensors
 

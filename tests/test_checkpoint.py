@@ -348,45 +348,6 @@ def test_a_pickle_as_a_name_is_sent_to_convert(tmp_path: Path) -> None:
         nextscale.load(tmp_path / "var_d16.pth")
 
 
-LOG = [
-    {"event": "start", "judged_by": "mse"},
-    {"event": "validation", "step": 20, "mse": 0.25, "loss": 9.0},
-    {"step": 30, "mse": 0.1},
-    {"event": "validation", "step": 40, "mse": 0.5},
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("best", ", of step 20 (validation mse 0.25)"),
-        ("final", ", of step 40 (validation mse 0.5)"),
-        ("checkpoints/step-00000020", ", of step 20 (validation mse 0.25)"),
-        ("checkpoints/step-00000030", ""),
-    ],
-)
-def test_a_runs_checkpoint_is_told_with_step_and_figure(
-    name: str, told: str, tmp_path: Path
-) -> None:
-    log = tmp_path / "log.jsonl"
-    log.write_text("".join(json.dumps(entry) + "\n" for entry in LOG) + '{"event": "val')
-    assert checkpoint.judged(tmp_path, name) == told
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "\0", "5\n[]\nnull\n", "[" * 10**5, '{"event": "validation"}'),
-        '{"event": "validation", "step": "x", "loss": 1.0}',
-        '{"event": "validation", "step": 3, "loss": NaN}',
-    ],
-)
-def test_a_log_that_says_nothing_of_a_checkpoint(text: str, tmp_path: Path) -> None:
-    assert checkpoint.judged(tmp_path, "best") == ""
-    (tmp_path / "log.jsonl").write_text(text)
-    assert checkpoint.judged(tmp_path, "best") == ""
-
-
 # The package
 
 

@@ -45,9 +45,9 @@ def places(tmp_path_factory: pytest.TempPathFactory, saved: str, classifier: str
     return {**given, "model": saved, "classifier": classifier}
 
 
-@pytest.mark.parametrize("told", LINES)
+@pytest.mark.parametrize("said", LINES)
 def test_a_command_without_memory_is_one_line(
-    told: str,
+    said: str,
     places: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -56,9 +56,9 @@ def test_a_command_without_memory_is_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(memory, "available", lambda: LEFT)
-    assert main([*LINES[told].format(**places).split(), "--device", "cpu"]) == 2
+    assert main([*LINES[said].format(**places).split(), "--device", "cpu"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert told in line
+    assert said in line
     assert "GiB are free" in line
     assert not (tmp_path / "out").exists()
 

@@ -70,6 +70,8 @@ def run(options: Namespace) -> int:
     for command, need in zip(commands, needs, strict=True):
         hours = f"about {time_of(need['seconds'])} at {need['rate_gflops']:.4g} GFLOP/s"
         print(f"\n# {hours}, {need['memory_bytes'] / 2**30:.1f} GiB")
+        if need["task"] == "transformer" and need["seconds"] > 3600 * options.hours:
+            print(f"# longer than --hours {options.hours:g}: fewer steps would hardly train it")
         print(escaped(command))
     if options.json:
         report = {**report_of(parts, found), "commands": commands, "estimates": needs}

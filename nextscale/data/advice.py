@@ -138,8 +138,8 @@ def batch_of(images: int, batch: int) -> int:
 
 
 def epochs_of(wanted: int, bounds: tuple[int, int], steps: int) -> int:
-    """Epochs of this number of steps that make the wanted number of steps, within bounds."""
-    return max(1, round(min(max(wanted, bounds[0]), bounds[1]) / max(1, steps)))
+    """Whole epochs of this number of steps for at most the wanted number of them, within bounds."""
+    return max(1, min(max(wanted, bounds[0]), bounds[1]) // max(1, steps))
 
 
 def duration(batch: int, epochs: int) -> list[str]:

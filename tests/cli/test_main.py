@@ -85,9 +85,9 @@ def test_half_a_command_names_its_other_halves(refused, capsys):
     assert "known: train tokenizer, train var, train ar, train classifier" in refused("train", "x")
     assert "'edit' needs a second word; known: edit inpaint" in refused("edit")
     assert main(["train", "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "train var" in told
-    assert "sample" not in told
+    said = capsys.readouterr().out
+    assert "train var" in said
+    assert "sample" not in said
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ FULL = b"nextscale: error: the disk is full"
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "told"),
+    ("line", "code", "said"),
     [
         ("(sleep 0.2; exec $PY -m nextscale --version) | true; exit ${PIPESTATUS[0]}", 141, b""),
         ("$PY -m nextscale --version >/dev/full", 2, FULL),
@@ -179,12 +179,12 @@ FULL = b"nextscale: error: the disk is full"
         ("$PY -m nextscale nothing 2> >(true)", 2, b""),
     ],
 )
-def test_streams_that_are_closed_full_or_left(line, code, told):
+def test_streams_that_are_closed_full_or_left(line, code, said):
     """A reader that left needs no words, and no file takes the place of a closed stream."""
     found, out, err = shell(line)
     assert (found, out) == (code, b"")
-    assert err.startswith(told)
-    assert err.count(b"\n") == bool(told)
+    assert err.startswith(said)
+    assert err.count(b"\n") == bool(said)
 
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}

@@ -65,10 +65,10 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(owner, attribute, interrupted)
-    code, told, broke = run(words)
-    assert (code, broke, len(calls)) == (130, "", 1), told
-    assert told.splitlines()[-1] == "nextscale: interrupted"
-    assert "Traceback" not in told
+    code, said, broke = run(words)
+    assert (code, broke, len(calls)) == (130, "", 1), said
+    assert said.splitlines()[-1] == "nextscale: interrupted"
+    assert "Traceback" not in said
     found = [name for _, folders, files in os.walk(tmp_path) for name in (*folders, *files)]
     assert not [name for name in found if name.startswith(".")]
     if command == "convert":
