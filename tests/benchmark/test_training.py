@@ -57,7 +57,7 @@ def test_what_the_device_is_made_for_is_measured(
 
 def test_report_is_near_its_estimate() -> None:
     precision = "bfloat16" if made_for("bfloat16", CPU) else "float32"
-    config = TrainConfig(precision=(precision,), batch=(48,), repeats=1)
+    config = TrainConfig(precision=(precision,), batch=(24,), repeats=1)
     told = []
     rows = training.measure(config, CPU, told.append)["rows"]
     assert sum(told) == training.runs(config, CPU)
