@@ -3,6 +3,7 @@
 import math
 import sys
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from inspect import Parameter, signature
@@ -34,6 +35,14 @@ def printable(character: str) -> str:
     if unicodedata.category(character) in CONTROLS or character in REORDERING:
         return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
     return character
+
+
+def ignore_pillow_warnings() -> None:
+    """Hides Pillow's warnings in a process of ours, never in a program that imports nextscale.
+
+    They are of damaged metadata, which is left out, and of sizes, which are bounded.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def to_install(extra: str) -> str:

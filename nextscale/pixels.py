@@ -1,6 +1,5 @@
 """Pictures to tensors and back: modes, sizes and the range [-1, 1]. It knows no files."""
 
-import warnings
 from collections.abc import Sequence
 from typing import cast
 
@@ -13,10 +12,6 @@ from torch import Tensor
 from nextscale.errors import UsageError
 
 LARGEST_SIDE = 16384  # pixels of a picture that someone hands in
-# Of damaged metadata, which is left out here, and of sizes, which are bounded here.
-for kind in (UserWarning, Image.DecompressionBombWarning):
-    warnings.filterwarnings("ignore", category=kind, module=r"PIL\.")
-
 CONVERT = "convert it to 8 bits, or to 16 unsigned ones"
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +81,7 @@ def run(options: Namespace) -> int:
 def described(parts: "Parts", found: "Findings") -> list[str]:
     """What was found, in lines."""
     from nextscale.data.listing import left_out
-    from nextscale.data.summary import counted, images_of, left_out_lines, single_class
+    from nextscale.data.summary import counted, images_of, left_out_lines, single_class, some
 
     training, held_out, layout = parts.training, parts.held_out, parts.layout
     lines = [f"training: {training.folder}, {images_of(training.labels, training.names)}"]
@@ -93,10 +92,10 @@ def described(parts: "Parts", found: "Findings") -> list[str]:
         names = {training.names[label] for label in set(held_out.labels)} if training.names else ()
         missing = [name for name in training.names if name not in names]
         if missing:
-            lines.append(f"held out, no image of: {few(missing)}")
+            lines.append(f"held out, no image of: {some(missing)}")
     lines += left_out_lines(training, held_out) + single_class(training)
     if layout.unused:
-        lines.append(f"not used: {few(layout.unused)} in {layout.root}")
+        lines.append(f"not used: {some(layout.unused)} in {layout.root}")
     if layout.left_out:
         lines.append(f"beside them: {left_out(layout.left_out)}")
     return lines + pictures_lines(parts, found)
@@ -104,7 +103,7 @@ def described(parts: "Parts", found: "Findings") -> list[str]:
 
 def pictures_lines(parts: "Parts", found: "Findings") -> list[str]:
     """What the pictures are, in lines."""
-    from nextscale.data.summary import counted
+    from nextscale.data.summary import counted, some
 
     sizes = sorted(found.sizes, key=lambda size: size[0] * size[1])
     least, middle, most = ("x".join(map(str, sizes[i])) for i in (0, len(sizes) // 2, -1))
@@ -126,7 +125,7 @@ def pictures_lines(parts: "Parts", found: "Findings") -> list[str]:
         ("duplicates across classes", found.across_classes),
     ):
         if groups:
-            example = few([str(path) for path in groups[0]])
+            example = some([str(path) for path in groups[0]])
             lines.append(f"{what}: {counted(len(groups), 'group')}, as {example}")
     for path, reason in list(found.unreadable.items())[:SHOWN]:
         lines.append(f"cannot be read: {path} ({reason})")
@@ -143,12 +142,6 @@ def imbalance(parts: "Parts") -> float:
         return 1.0
     counts = np.bincount(parts.training.labels, minlength=len(parts.training.names))
     return float(counts.max() / counts.min())
-
-
-def few(names: Sequence[str]) -> str:
-    """A few of many names."""
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def commands_of(advice: "Advice", path: str) -> list[str]:

@@ -10,7 +10,14 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from nextscale.cli.options import Stop, parser_for
-from nextscale.errors import UsageError, did_you_mean, escaped, to_install, unknown
+from nextscale.errors import (
+    UsageError,
+    did_you_mean,
+    escaped,
+    ignore_pillow_warnings,
+    to_install,
+    unknown,
+)
 from nextscale.files import FULL, disk_full
 
 LONGEST_LINE = 1200  # characters of an error; a message that lists all options has a thousand
@@ -59,6 +66,7 @@ PATIENCE = 10  # seconds that a process gives the first one to meet the same err
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code: 0, 2 at bad input, 128 + signal if interrupted."""
     print_anywhere()
+    ignore_pillow_warnings()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

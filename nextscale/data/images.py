@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nextscale.data.order import Part, Samples, shuffled
 from nextscale.data.record import Record
-from nextscale.errors import UsageError
+from nextscale.errors import UsageError, ignore_pillow_warnings
 
 
 @dataclass
@@ -103,6 +104,13 @@ class _Parts(Dataset[Batch | UsageError]):
         return Batch(values, labels, part, skipped)
 
 
+def start_reading(prepare: Callable[[int], None] | None, number: int) -> None:
+    """Prepares a reading process; `prepare` is the caller's part of it."""
+    ignore_pillow_warnings()
+    if prepare:
+        prepare(number)
+
+
 def batches(
     source: Source,
     parts: Iterable[Part],
@@ -126,7 +134,7 @@ def batches(
         sampler=parts,
         num_workers=workers,
         pin_memory=pin,
-        worker_init_fn=prepare,
+        worker_init_fn=partial(start_reading, prepare),
         multiprocessing_context="forkserver" if workers else None,
     )
     try:

@@ -3,10 +3,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nextscale.cli.main import COMMANDS, main
 from nextscale.errors import UsageError
@@ -224,3 +226,21 @@ def test_an_error_of_one_process_alone_names_it(refused, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert "error: rank 1: unknown command 'train vra'" in refused("train", "vra")
     signal.signal(signal.SIGTERM, before)
+
+
+def test_pillow_is_quiet_in_commands_and_not_in_programs_that_import_us(tmp_path: Path) -> None:
+    cut_off = b"Exif\0\0II*\0\x08\0\0\0\x05\0"
+    Image.new("L", (28, 28)).save(tmp_path / "a.jpg", exif=cut_off)
+    read = "import nextscale.pixels as p; from PIL import Image; p.checked(Image.open('a.jpg'))"
+    program = subprocess.run(
+        [sys.executable, "-W", "always", "-c", read], cwd=tmp_path, capture_output=True, text=True
+    )
+    command = subprocess.run(
+        [sys.executable, "-m", "nextscale", "data", "check", "."],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert command.returncode == 0
+    assert "Warning" in program.stderr
+    assert "Warning" not in command.stderr
