@@ -93,7 +93,7 @@ def compile_for_each_size(transformer: Transformer, tokenizer: Tokenizer) -> Non
             fullgraph=True, dynamic=False, mode="reduce-overhead", recompile_limit=GRAPHS
         )
     # Replayed graphs write where they wrote before. What one block gives must last until the next
-    # has read it, so a step of drawing is told from the next; so is decoding, of which
+    # has read it, so steps of sampling are marked; so is decoding, of which
     # `from_latent` is the first part. Cache, logits and images are copies that outlive a step.
     for first in (transformer, tokenizer.from_latent):
         first.register_forward_pre_hook(begin_step)
@@ -110,7 +110,7 @@ def keep_kernels() -> None:
 
 
 def kernels() -> Path:
-    """Where compiled kernels are kept, unless TORCHINDUCTOR_CACHE_DIR tells another place."""
+    """Where compiled kernels are kept, unless TORCHINDUCTOR_CACHE_DIR names another place."""
     given = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     return Path(given) if given else cache_folder("kernels")
 

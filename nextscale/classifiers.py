@@ -73,7 +73,7 @@ def write_classifier(network: Classifier, folder: Path) -> None:
 
 
 def load_judge(name: str, pipe: Pipeline) -> Judge:
-    """What tells how likely a pipeline's images show their class, for rejection sampling.
+    """Scores how likely a pipeline's images show their class, for rejection sampling.
 
     Args:
         name: as `load_classifier` takes it, or a torchvision model (`resnet101`) with its
@@ -113,7 +113,7 @@ def load_judge(name: str, pipe: Pipeline) -> Judge:
 
 
 def order_of(judged: Sequence[str], wanted: Sequence[str], name: str) -> list[int] | None:
-    """Where a classifier has the classes of a model; None if they cannot be told by name.
+    """Where a classifier has the classes of a model; None if their names do not determine it.
 
     Raises:
         UsageError: if it knows classes of other names.
@@ -130,7 +130,7 @@ def order_of(judged: Sequence[str], wanted: Sequence[str], name: str) -> list[in
 
 
 def judge_identity(name: str) -> str:
-    """What tells the classifier of a name, which `load_judge` takes, from others: its weights."""
+    """Identity of the classifier of a name that `load_judge` takes: its weights."""
     if is_classifier(name):
         return identify("classifier", load_classifier(name))
     from torchvision.models import get_model_weights

@@ -89,7 +89,7 @@ def known(names: Sequence[str], classes: int) -> str:
 
 
 def numbered(classes: int) -> str:
-    """The labels that a model of so many classes knows by number, in words."""
+    """The labels that a model of this number of classes knows by number, in words."""
     if classes == 0:
         return "only none (no classes)"
     return f"{'0' if classes == 1 else f'0 to {classes - 1}'} and none"

@@ -1,7 +1,7 @@
 """A tokenizer and a transformer that belong together, with what both need to meet people.
 
 Labels become numbers here, as `labels` reads them, and pictures tensors. What is done with them is
-told in `editing.editor` and `pipeline`.
+described in `editing.editor` and `pipeline`.
 """
 
 import math

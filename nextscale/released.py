@@ -1,4 +1,4 @@
-"""Published state dicts of arXiv 2404.02905 to a pipeline: one rename table, and what shapes tell.
+"""Published state dicts of arXiv 2404.02905 to a pipeline: one rename table, and what is inferred from shapes.
 
 Reads the released files, the published trainer's nested ones, and compiled or distributed prefixes.
 """
@@ -118,7 +118,7 @@ def from_released(
         transformer_state: `var_d*.pth`, or a trainer's file; None gives a tokenizer alone.
         scales: the pyramid; None reads it from `lvl_1L`. Without that it is taken to be a released
             one, with a warning.
-        config: fields of `TokenizerConfig` that shapes cannot tell (z_norm, phi_ratio,
+        config: fields of `TokenizerConfig` that cannot be inferred from shapes (z_norm, phi_ratio,
             commitment); the released values unless given.
 
     Raises:
@@ -239,7 +239,7 @@ def shorten(names: list[str]) -> str:
 def read_scales(transformer: State | None) -> Scales:
     """The pyramid: each level's count in `lvl_1L` is its area; else the released ones by length.
 
-    Warns where the file does not tell them.
+    Warns where the file does not record them.
     """
     if transformer is None:
         return assumed(RELEASED_256)
@@ -271,7 +271,7 @@ def assumed(scales: Scales) -> Scales:
 
 
 def read_tokenizer_config(tensors: State, scales: Scales) -> TokenizerConfig:
-    """What the shapes of a published tokenizer tell."""
+    """What is inferred from the shapes of a published tokenizer."""
     width, channels = tensors["encoder.conv_in.weight"].shape[:2]
     codes, latent = tensors["quantize.embedding.weight"].shape
     multipliers, blocks = [], 0
@@ -300,7 +300,7 @@ def read_tokenizer_config(tensors: State, scales: Scales) -> TokenizerConfig:
 
 
 def read_transformer_config(tensors: State) -> TransformerConfig:
-    """What the shapes of a published transformer tell."""
+    """What is inferred from the shapes of a published transformer."""
     width = tensors["word_embed.weight"].shape[0]
     scale = tensors.get("blocks.0.attn.scale_mul_1H11")
     depth = sum(key.endswith("attn.proj.weight") for key in tensors)

@@ -170,7 +170,7 @@ def generate(
         temperature: logits are divided by it, > 0.
         top_k, top_p: filters; 0 is off.
         smooth: average codes instead of taking the drawn ones; see `soften`.
-        mean_scales: the finest so many take the mean of the codes, smooth or not; see `expected`.
+        mean_scales: number of finest scales that use expected codes, smooth or not; see `expected`.
         generator: one for the batch, as the released code draws.
         seeds: one an image; then an image does not depend on what is drawn beside it.
         constrain: `(k, vectors (B, C, h, w)) -> vectors`, acts on the codes after the draw.

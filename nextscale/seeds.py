@@ -12,6 +12,6 @@ def fresh_seed() -> int:
 
 
 def seeds_from(seed: int | None, count: int) -> range:
-    """Seeds of so many images in a row; None begins at a fresh one."""
+    """Consecutive seeds of a number of images; None begins at a fresh one."""
     first = fresh_seed() if seed is None else seed
     return range(first, first + count)

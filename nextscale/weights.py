@@ -23,7 +23,7 @@ from nextscale.errors import UsageError
 from nextscale.files import PathLike
 
 DEEPEST = 64  # tables within tables of a pickle
-HASH_SHOWN = 16  # characters of a hash by which a network is told
+HASH_SHOWN = 16  # characters of a hash that identify a network
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

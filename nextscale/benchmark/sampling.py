@@ -81,7 +81,7 @@ def drawing(pipe: Pipeline, batch: int) -> Callable[[], Parts]:
 def agreement(exact: Pipeline, other: Pipeline, batch: int) -> float:
     """Share of tokens that another mode draws as the exact one, given the latter's coarser maps.
 
-    All are drawn: of averaged codes no tokens tell what finer scales have read.
+    All are drawn: averaged codes are no tokens, so they cannot be replayed.
     """
     labels = labels_of(exact, batch)
     sampling = {**vars(exact.config.sampling), "smooth": False, "mean_scales": 0}

@@ -55,12 +55,17 @@ def add_sampling_arguments(parser: Parser) -> None:
     group = parser.add_argument_group("sampling", what)
     add = group.add_argument
     add("--cfg", type=float, help="strength of classifier-free guidance, 0 is off")
-    add("--guidance", choices=("linear", "constant", "off"), help="how it runs over the scales")
+    add("--guidance", choices=("linear", "constant", "off"), help="how it grows over the scales")
     add("--temperature", type=float, help="logits are divided by it")
     add("--top-k", type=int, help="draw from the k likeliest codes, 0 is off")
     add("--top-p", type=float, help="draw from the likeliest codes of probability p, 0 is off")
-    add("--smooth", action=ActionYesNo(no_prefix="no-"), default=None, help="average codes")
-    means = "the finest so many scales take the mean of the codes instead of drawn ones"
+    add(
+        "--smooth",
+        action=ActionYesNo(no_prefix="no-"),
+        default=None,
+        help="use expected codes instead of sampled ones at every scale",
+    )
+    means = "number of finest scales that use expected codes instead of sampled ones"
     add("--mean-scales", type=int, help=means)
 
 
@@ -75,7 +80,7 @@ def add_acceleration_arguments(parser: Parser) -> None:
 def add_rejection_arguments(parser: Parser) -> None:
     """Adds which of the drawn images are kept."""
     add = parser.add_argument_group("rejection").add_argument
-    share = "share of the drawn images to keep, those of which the classifier is surest"
+    share = "share of the sampled images to keep, those that the classifier finds likeliest"
     add("--keep", type=float, default=1.0, help=share)
     judges = "for --keep: fashion-mnist, a directory of `nextscale train classifier`, or a"
     add("--classifier", type=str, default="", help=f"{judges} torchvision model")
@@ -195,7 +200,7 @@ def accelerate(
         batch: images that will be drawn at once. Graphs of a CPU serve any number but one, those
             of an accelerator no other.
         sampling: options that they will be drawn with.
-        tells: whether this process speaks to the user.
+        tells: whether this process prints for the user.
 
     Returns:
         hash of the transformer as loaded, and what was made of it, for reports.

@@ -1,4 +1,4 @@
-"""What the commands share that measure: where, and how they tell."""
+"""What the commands share that measure: device, precisions and reports."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -48,7 +48,7 @@ def tell_left_out(
         tell(
             f"{', '.join(missing)} is left out: this device has no instructions for it and would "
             "emulate it slowly, or what it needs is not installed; "
-            f"{option} {' '.join(known)} measures it all the same, or tells what is missing"
+            f"{option} {' '.join(known)} measures it anyway, or names what is missing"
         )
 
 

@@ -289,7 +289,7 @@ def scale_entry(value: Any) -> Any:
 
 
 def told_attributes(kind: type) -> dict[str, str]:
-    """What the docstrings of a dataclass and its parents tell of each attribute."""
+    """The description of each attribute in the docstrings of a dataclass and its parents."""
     told: dict[str, str] = {}
     for parent in reversed(kind.__mro__):
         for names, text in attribute_entries(parent.__doc__ or ""):

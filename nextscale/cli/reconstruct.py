@@ -1,4 +1,4 @@
-"""`nextscale reconstruct`: encodes and decodes pictures and tells how much is lost."""
+"""`nextscale reconstruct`: encodes and decodes pictures and reports PSNR."""
 
 import math
 from collections import Counter

@@ -61,7 +61,12 @@ def add_arguments(parser: Parser) -> None:
     add_acceleration_arguments(parser)
     add = parser.add_argument_group("output").add_argument
     add("--grow", action="store_true", help="also growing.gif, the grid after every scale")
-    add("--tile", type=int, default=0, help="decode in tiles of so many positions, in less memory")
+    add(
+        "--tile",
+        type=int,
+        default=0,
+        help="side of a decoded tile in positions of the token map, 0 is off; saves memory",
+    )
     add("--grid-columns", type=int, help="of the grid, sorted by label [a row for each label]")
     add_running_arguments(parser)
 

@@ -16,7 +16,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Fits laws and writes what they tell."""
+    """Fits laws and writes the report."""
     config, output = from_options(FitConfig, options), Output(options.out)
     from nextscale.scaling_laws.curves import read_ladder
     from nextscale.scaling_laws.figures import draw_frontier, draw_laws, draw_scales, draw_shares

@@ -16,7 +16,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Predicts and tells."""
+    """Predicts and prints."""
     config = from_options(PredictConfig, options)
     from nextscale.cli.measuring import check_report, write_report
     from nextscale.files import read_json

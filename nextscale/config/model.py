@@ -148,7 +148,7 @@ class TransformerConfig:
         heads: of the attention; 0 means one for every 64 channels of width.
         order: what is predicted at a time: `scales`, each map at once (VAR); or single tokens of a
             tokenizer with one scale: `raster`, `spiral` (from the centre) or `z-curve`.
-        adaln: modulate all norms by the condition; without it, the start token alone tells it.
+        adaln: modulate all norms by the condition; without it, only the start token carries it.
         shared_adaln: one AdaLN projection for all blocks plus an offset in each, as at 512 pixels.
         normalized_attention: L2-normalised queries and keys with a learned scale a head.
         mlp_ratio: hidden width of the MLP over D.
@@ -252,7 +252,7 @@ class SamplingConfig:
         top_k: draw from the k likeliest codes; 0 is off.
         top_p: draw from the likeliest codes of probability p; 0 is off.
         smooth: average codes instead of taking the drawn ones.
-        mean_scales: the finest so many scales take the mean of the codes instead of drawn ones.
+        mean_scales: number of finest scales that use expected codes instead of sampled ones.
     """
 
     cfg: float = 0.0
@@ -277,7 +277,7 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """All a checkpoint directory tells about itself, the content of its `config.json`.
+    """Everything that a checkpoint directory records, the content of its `config.json`.
 
     Attributes:
         model: None where the checkpoint holds a tokenizer alone.

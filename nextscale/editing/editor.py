@@ -1,6 +1,6 @@
 """Edits of pictures that no model was trained for (VAR Sec. 5.3): fill, extend, change, vary.
 
-All draw by `sampling.generate`, some of whose codes are put back; what is kept is told in `masks`.
+All sample by `sampling.generate`, some of whose codes are put back; `masks` decides which.
 """
 
 from collections.abc import Callable, Mapping, Sequence

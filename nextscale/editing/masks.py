@@ -13,7 +13,7 @@ from nextscale.errors import UsageError
 from nextscale.scales import Scale, Scales, describe
 
 Rule = Literal["released", "strict"]
-KEPT_WHOLE = 3  # positions: the released rule keeps scales of at most so many as they are
+KEPT_WHOLE = 3  # positions: the released rule keeps scales of at most this number as they are
 
 
 def keep_per_scale(keep: Tensor, scales: Scales, rule: Rule = "released") -> list[Tensor]:

@@ -125,7 +125,7 @@ class Evaluation:
     def open_images(
         self, name: str, limit: int = 0, channels: int = 0, size: Scale | None = None
     ) -> ImageSet:
-        """Finished images, with as many channels as the extractor takes unless told otherwise."""
+        """Finished images, by default with the channels that the extractor takes."""
         if size is None and self.config.size:
             size = (self.config.size, self.config.size)
         raw = open_raw(name, self.config.root)
@@ -160,7 +160,7 @@ class Evaluation:
         return self.reference
 
     def check_count(self, count: int) -> None:
-        """Raises UsageError if so many images are too few, before any is made."""
+        """Raises UsageError if this number of images is too small, before any is made."""
         check_counts(count, "images", self.metrics, self.config.kid_subset)
 
     def check_features(self, count: int, reference: Features | Statistics) -> None:
@@ -210,7 +210,7 @@ class Evaluation:
         return found
 
     def reconstructions(self, pipe: Pipeline, perceptual: torch.nn.Module | None) -> Chunks:
-        """What `drawing.reconstruct` tells of the reference's images, cached."""
+        """Figures of `drawing.reconstruct` on the reference's images, cached."""
         images, architecture = self.reference, pipe.tokenizer.config
         if not isinstance(images, ImageSet):
             raise UsageError("reconstructions need images; the reference is stored statistics")

@@ -28,7 +28,7 @@ class Extractor:
         identity: kind and a hash of the weights; features of two of them are never compared.
         channels: of the images that it takes.
         size: (height, width) that it takes; None takes any.
-        labels: names of the classes that its logits tell apart; empty if they have none here.
+        labels: names of the classes of its logits; empty if they have none here.
         extract: pixels uint8 (B, channels, H, W) to features (B, F) and logits (B, classes),
             float32 on the CPU.
         title: what figures are labelled with, such as `Inception`; figures of two extractors are

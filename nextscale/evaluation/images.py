@@ -45,7 +45,7 @@ class ImageSet:
         name: for messages.
         channels: 1 or 3; pictures are converted.
         size: (height, width) to which pictures are resized and cropped; None leaves them.
-        limit: take only the first so many, in their own order; 0 is all.
+        limit: number of images to take, the first in their own order; 0 is all.
 
     Attributes:
         identity: of the pixels, whatever their names.
@@ -112,7 +112,7 @@ class FolderImages:
         self.paths = [folder / name for name in names]
 
     def thin_to(self, count: int) -> None:
-        """Keeps at most so many images, at even distances in the order of folders and names."""
+        """Keeps at most this number of images, at even distances in the order of folders and names."""
         if count < len(self.paths):
             self.paths = [self.paths[i * len(self.paths) // count] for i in range(count)]
 

@@ -49,7 +49,7 @@ class Statistics:
     """All that FID needs of a set of images.
 
     Attributes:
-        extractor: its identity; empty if the file did not tell, as published ones do not.
+        extractor: its identity; empty if the file does not record it, as published ones do not.
         mean: float64 (F,).
         covariance: float64 (F, F).
     """

@@ -57,7 +57,7 @@ def judge_model(
     guided = any(strengths_of(pipe.model, sampling["cfg"], sampling["guidance"]))
     at_once = min(config.batch, config.count)
     check_drawing_room(pipe.config, at_once, guided, pipe.model.head.weight)
-    reference = run.seen_reference()  # whatever is wrong with it is told before hours of drawing
+    reference = run.seen_reference()  # its faults are reported before hours of sampling
     bounds = run.bounds(config.count, pipe, reference)
     labels = [i % max(1, classes) for i in range(config.count)]
     drawing = Drawing(drawer(pipe, sampling), labels, config.seed, config.keep, judge)

@@ -1,4 +1,4 @@
-"""What finished runs tell: test loss and token error against images and arithmetic."""
+"""What finished runs measured: test loss and token error against images and arithmetic."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def read_ladder(
 
     Returns:
         the ladder, models that saw all images as often, by size; those that saw a share of them;
-        the sweeps, whose trainings were shorter and whose names tell it; why others are left out,
+        the sweeps, whose trainings were shorter, as their names say; why others are left out,
         by their directories.
 
     Raises:

@@ -1,6 +1,6 @@
 """Trains the models of a ladder, each by `nextscale train var` in a process of its own.
 
-Any number of ladders may work on one directory: a lock tells which run is taken.
+Any number of ladders may work on one directory: a lock marks a run that is taken.
 """
 
 import sys
@@ -43,7 +43,7 @@ def climb(
 
     Args:
         config: the ladder.
-        tell: of every run that begins.
+        tell: called with a line for every run that begins.
         train: runs a command and gives its exit code.
 
     Raises:

@@ -143,7 +143,7 @@ def bends(report: dict[str, Any]) -> str:
         if law["bends"]
     ]
     if not told and report["laws"]["loss"]["bends"] is None:
-        told = [f"Whether a law bends cannot be told from {len(report['models'])} models"]
+        told = [f"{len(report['models'])} models are too few to detect whether a law bends"]
     told = told or ["No law bends"]
     tired = [
         f"{model['name']} ends {model['overfit']:.1%} above its lowest test loss"

@@ -107,7 +107,7 @@ def predict(report: dict[str, Any], config: PredictConfig) -> dict[str, Any]:
 
 
 def doubt(law: dict[str, Any]) -> str:
-    """Why a law may not hold beyond its models; empty if nothing tells so."""
+    """Why a law may not hold beyond its models; empty if there is no such reason."""
     if law["bends"]:
         return f"the law bends {law['bends']}"
     if law.get("better") == "with a floor":

@@ -151,7 +151,7 @@ def law_entry(sizes: Values, losses: Values, config: FitConfig) -> dict[str, Any
 
 
 def direction(bend: float, p: float | None) -> str | None:
-    """`up` or `down` where a law bends, empty where it does not, None where nothing tells."""
+    """`up` or `down` where a law bends, empty where it does not, None where it is unknown."""
     if p is None:
         return None
     return ("up" if bend > 0 else "down") if p < BENT else ""
