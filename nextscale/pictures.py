@@ -34,7 +34,7 @@ def enlarge(picture: Image.Image) -> Image.Image:
 
 
 def square(count: int) -> int:
-    """Columns of a grid of this number of pictures that is about as wide as high; a few share one row."""
+    """Columns of a grid of pictures that is about as wide as high; a few pictures share one row."""
     return count if count <= 10 else math.ceil(math.sqrt(count))
 
 

@@ -169,7 +169,7 @@ def generate(
         guidance: how the strength runs over scales; see `guidance_at`.
         temperature: logits are divided by it, > 0.
         top_k, top_p: filters; 0 is off.
-        smooth: average codes instead of taking the drawn ones; see `soften`.
+        smooth: use Gumbel-softmax mixtures of codes instead of sampled ones; see `soften`.
         mean_scales: number of finest scales that use expected codes, smooth or not; see `expected`.
         generator: one for the batch, as the released code draws.
         seeds: one an image; then an image does not depend on what is drawn beside it.

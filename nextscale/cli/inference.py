@@ -63,7 +63,7 @@ def add_sampling_arguments(parser: Parser) -> None:
         "--smooth",
         action=ActionYesNo(no_prefix="no-"),
         default=None,
-        help="use expected codes instead of sampled ones at every scale",
+        help="use Gumbel-softmax mixtures of codes instead of sampled ones",
     )
     means = "number of finest scales that use expected codes instead of sampled ones"
     add("--mean-scales", type=int, help=means)

@@ -18,8 +18,8 @@ class EvaluationConfig:
         reference: real images: `fashion-mnist` (its test images), `fashion-mnist:train`, a folder,
             an `.npz` file with `arr_0`, or stored statistics; empty is for models of Fashion-MNIST.
         root: where a named data set lies; empty looks in the usual places, then downloads.
-        size: resize and centre-crop finished images to a square of this side in pixels; 0 takes them as
-            they are.
+        size: resize and centre-crop finished images to a square of this side in pixels; 0 takes
+            them as they are.
         extractor: network whose features are compared: `inception`, a bundled classifier, or a
             directory of `nextscale train classifier`.
         metrics: figures to compute, of fid, is, precision, recall, kid.

@@ -251,7 +251,7 @@ class SamplingConfig:
         temperature: logits are divided by it.
         top_k: draw from the k likeliest codes; 0 is off.
         top_p: draw from the likeliest codes of probability p; 0 is off.
-        smooth: average codes instead of taking the drawn ones.
+        smooth: use Gumbel-softmax mixtures of codes instead of sampled ones.
         mean_scales: number of finest scales that use expected codes instead of sampled ones.
     """
 

@@ -74,7 +74,7 @@ class Chunks:
 
         Args:
             make: arrays of some consecutive images, the first axis counting them.
-            advance: called with the number of images that have become ready, in all processes together.
+            advance: called with the number of images that became ready, in all processes.
         """
         state = self.state
         for number, begin in enumerate(range(0, self.count, self.size)):

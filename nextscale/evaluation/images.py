@@ -112,7 +112,7 @@ class FolderImages:
         self.paths = [folder / name for name in names]
 
     def thin_to(self, count: int) -> None:
-        """Keeps at most this number of images, at even distances in the order of folders and names."""
+        """Keeps at most this number of images, evenly spaced in the order of folders and names."""
         if count < len(self.paths):
             self.paths = [self.paths[i * len(self.paths) // count] for i in range(count)]
 

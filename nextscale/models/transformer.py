@@ -18,9 +18,7 @@ from nextscale.scales import position
 MAX_LOG_SCALE = math.log(100)  # released VAR models
 PLAIN_SCALE = 0.25  # over sqrt(head width), of released models without normalised attention
 EPSILON = 1e-6  # of every layer norm
-MERGED = (
-    128  # tokens; coarse scales of at most this many tokens in all share one masked attention call
-)
+MERGED = 128  # tokens; the coarse scales that fit share one masked attention call
 Modulation = tuple[Tensor, ...]
 Piece = tuple[int, int, Tensor | None]
 Stored = tuple[Tensor, int]  # a block's memory (2, B, heads, L, D / heads), tokens known in it

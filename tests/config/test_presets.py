@@ -1,4 +1,4 @@
-"""Named architectures are those that are shipped, released or told of."""
+"""Named architectures are those that are shipped, released or published."""
 
 from pathlib import Path
 

@@ -77,7 +77,7 @@ def test_three_models_tell_no_bend(tmp_path) -> None:
     for depth, noise in ((1, 0.0), (2, 0.1), (4, 0.0)):
         write_run(tmp_path / f"d{depth}", depth, noise=noise)
     report = report_of(tmp_path, held_out=0)
-    assert "Whether a law bends cannot be told from 3 models" in page(report, {})
+    assert "3 models are too few to detect whether a law bends" in page(report, {})
     assert predict(report, PredictConfig(params=1e6))["loss"]["doubt"] == ""
 
 
