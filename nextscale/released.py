@@ -1,4 +1,4 @@
-"""Published state dicts of arXiv 2404.02905 to a pipeline: one rename table; sizes follow from shapes.
+"""Published state dicts of arXiv 2404.02905 to a pipeline by one rename table.
 
 Reads the released files, the published trainer's nested ones, and compiled or distributed prefixes.
 """
