@@ -165,11 +165,16 @@ def check_no_link(path: Path) -> None:
         )
 
 
-def check_no_links(folder: Path) -> None:
-    """Raises UsageError at a symbolic link anywhere below a folder, which may be one itself."""
+def check_plain(folder: Path) -> None:
+    """Raises UsageError at what is no file and no folder, below a folder that may be a link.
+
+    A link leads to another place, and a pipe or a device would be waited for without an end.
+    """
     for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            check_no_link(Path(place) / name)
+        for path in (Path(place) / name for name in (*folders, *files)):
+            check_no_link(path)
+            if not (path.is_file() or path.is_dir()):
+                raise UsageError(f"{path} is a pipe, a socket or a device; remove it")
 
 
 def check_replaceable(target: Path, files: Collection[str]) -> None:

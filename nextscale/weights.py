@@ -35,9 +35,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"the checkpoint {path.parent} is incomplete: it holds no {path.name}")
     try:
+        path.open("rb").close()  # safetensors calls a file missing that may not be read
         return load_file(path)
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise UsageError(f"{path} is truncated or no safetensors file ({error})") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 def read_pickle(path: PathLike) -> dict[str, Any]:

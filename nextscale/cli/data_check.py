@@ -36,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Looks at every image and says what was found and what to do."""
-    check_report(options.json)
+    check_report(options.json, options.path)
     check_between(0.01, MOST_HOURS, hours=options.hours)
     if not options.path or not Path(options.path).is_dir():
         raise UsageError(f"{options.path!r} is not a folder; give a folder of images")

@@ -21,6 +21,8 @@ from nextscale.documents import parse_document, read_document
 from nextscale.errors import UsageError
 from nextscale.scales import parse_scales
 
+OF_TRAINING = ("tasks", "batch", "activation_checkpointing")  # options that a training has
+
 
 def add_arguments(parser: Parser) -> None:
     """Adds this command's options."""
@@ -32,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Estimates and prints."""
     config = from_options(EstimateConfig, options)
-    check_report(config.json)
+    check_report(config.json, config.training, config.model)
     from nextscale.benchmark.estimate import estimate, runs
     from nextscale.devices import usable_device
 
@@ -71,6 +73,10 @@ def described(config: EstimateConfig) -> tuple[EstimateConfig, ModelConfig]:
     if config.training and presets:
         raise UsageError("both --training and a preset are given; give one of them")
     if config.training:
+        plain = EstimateConfig()
+        changed = [name for name in OF_TRAINING if getattr(config, name) != getattr(plain, name)]
+        if names := [f"--{name.replace('_', '-')}" for name in changed]:
+            raise UsageError(f"--training says that itself; leave out {', '.join(names)}")
         return of_training(config)
     if not presets:
         return config, checkpoint.config_of(config.model)

@@ -74,8 +74,11 @@ def run(options: Namespace) -> int:
     """Judges what is named and writes its report."""
     config = from_options(EvaluationConfig, options)
     what = options.what
-    for file in (config.json, config.npz, config.save_statistics):
-        check_report(file)
+    places = [file for file in (config.json, config.npz, config.save_statistics) if file]
+    for file in places:
+        check_report(file, what, config.reference)
+    if len({Path(file).resolve() for file in places}) < len(places):
+        raise UsageError(f"two outputs have one name ({', '.join(places)}); give each its own")
     given, finished = given_sampling(options), are_images(what)
     import torch
     from accelerate import PartialState

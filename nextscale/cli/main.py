@@ -133,6 +133,8 @@ def line_of(error: Exception, words: list[str]) -> str | None:
         return None if package == "nextscale" else missing
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and ran_out(str(error))):
         return "memory ran out; give a smaller batch, size or model"
+    if lost_process(error):
+        return "another process of this run has ended; what it saved can be continued"
     if isinstance(error, OSError) and error.errno is not None:
         # a full disk, a directory that may not be written to
         said = disk_full(error) if error.errno in FULL else error.strerror
@@ -143,6 +145,16 @@ def line_of(error: Exception, words: list[str]) -> str | None:
 def ran_out(said: str) -> bool:
     """Whether torch says that the memory of a CPU or an accelerator is used up."""
     return "can't allocate memory" in said or "out of memory" in said
+
+
+def lost_process(error: Exception) -> bool:
+    """Whether torch says that a process with which this one computes has ended."""
+    if not isinstance(error, RuntimeError) or int(os.environ.get("WORLD_SIZE") or 1) == 1:
+        return False
+    if type(error).__name__ in ("DistBackendError", "DistNetworkError"):
+        return True
+    said = str(error).lower()
+    return "gloo" in said and any(word in said for word in ("reset by peer", "closed by peer"))
 
 
 def print_anywhere() -> None:

@@ -52,13 +52,20 @@ def tell_left_out(
         )
 
 
-def check_report(file: str) -> None:
-    """Raises UsageError unless a report can be written there; empty is none."""
-    if file and Path(file).is_dir():
+def check_report(file: str, *inputs: str) -> None:
+    """Raises UsageError unless a report can be written there; empty is none.
+
+    Args:
+        inputs: files that the command reads, none of which it may replace.
+    """
+    if not file:
+        return
+    if Path(file).is_dir():
         raise UsageError(f"{file} is a directory; give the name of a file")
-    if file:
-        check_no_link(Path(file))
-        check_writable(Path(file).parent, "file")
+    check_no_link(Path(file))
+    check_writable(Path(file).parent, "file")
+    if Path(file).resolve() in [Path(name).resolve() for name in inputs if name]:
+        raise UsageError(f"{file} is read by this command and would be replaced; give another name")
 
 
 def write_report(report: Mapping[str, Any], file: str | Path) -> None:

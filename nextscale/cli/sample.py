@@ -225,7 +225,7 @@ def write_grids(
 
 def file_name(pipe: "Pipeline", index: int, label: int) -> str:
     """`0003-Ankle-boot.png`; the number where classes have no names."""
-    said = pipe.label_name(label) or "none"
+    said = pipe.label_name(label) or ("no-class" if "none" in pipe.config.labels else "none")
     name = re.sub(r"\W+", "-", said).strip("-")[:LABEL_SHOWN].rstrip("-")
     return f"{index:04d}-{name or label}.png"
 

@@ -23,7 +23,7 @@ def run(options: Namespace) -> int:
     from nextscale.scaling_laws.curves import QUANTITIES
     from nextscale.scaling_laws.predict import predict
 
-    check_report(options.json)
+    check_report(options.json, options.fit)
     report = read_json(options.fit)
     if not {"laws", "models", "cost"} <= report.keys():
         raise UsageError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -122,7 +123,8 @@ def finish(train: Callable[[], Any]) -> int:
     except Interrupted as stop:
         number = int(stop.args[0])
         if speaks:
-            tell(f"nextscale: stopped by signal {number} and saved; add --resume to continue")
+            name = signal.Signals(number).name
+            tell(f"nextscale: stopped by {name} and saved; --resume with the same --out continues")
         return 128 + number
     if speaks:
         tell(f"the model is in {final}")

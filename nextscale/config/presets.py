@@ -50,7 +50,7 @@ TOKENIZERS: dict[str, TokenizerConfig] = {
     # For a few thousand colour pictures and two cores: little width at full resolution, which costs
     # most, few groups a norm, so that these keep colours, and TOKENIZER_TRAINING. Measured on
     # emojis (recipes/emoji): `small-64` reaches 22.2 dB on unseen concepts in 44 minutes of one
-    # core, `small-128` 27.4 dB on one style from there in 24, `small-32` 18.9 dB in two.
+    # core, `small-128` 27.4 dB on one style from there in 24, `small-32` 24.2 dB in 40.
     "small-32": small("1 2 3 4 6 8", width=16, multipliers=(1, 2, 4)),
     "small-64": small("1 2 3 4 6 8", width=8, multipliers=(1, 2, 4, 8)),
     "small-128": small("1 2 3 4 6 9 12 16", width=8, multipliers=(1, 2, 4, 8)),

@@ -1,6 +1,8 @@
 """What a source of images offers to training, and the loader that reads it in batches."""
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -104,6 +106,20 @@ class _Parts(Dataset[Batch | UsageError]):
         return Batch(values, labels, part, skipped)
 
 
+@contextmanager
+def signals_delayed() -> Iterator[None]:
+    """Delays SIGINT and SIGTERM; processes that are started meanwhile never receive them.
+
+    A terminal sends Ctrl-C to a whole group. A reading process that is still importing would die
+    of it, before `prepare` could ignore it, and with it the run that wants to save.
+    """
+    known = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, known)
+
+
 def start_reading(prepare: Callable[[int], None] | None, number: int) -> None:
     """Prepares a reading process; `prepare` is the caller's part of it."""
     ignore_pillow_warnings()
@@ -137,8 +153,10 @@ def batches(
         worker_init_fn=partial(start_reading, prepare),
         multiprocessing_context="forkserver" if workers else None,
     )
+    with signals_delayed() if workers else nullcontext():
+        stream = iter(loader)
     try:
-        for batch in loader:
+        for batch in stream:
             if isinstance(batch, UsageError):
                 raise batch
             yield batch

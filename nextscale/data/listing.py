@@ -118,9 +118,9 @@ def find_files(folder: Path) -> Found:
             elif entry.is_file():
                 status = entry.stat()
                 found.files.append((path, status.st_size, status.st_mtime_ns))
-            elif entry.is_symlink():
+            elif not os.path.exists(entry.path):  # a link to nothing, which cannot be read
                 found.files.append((path, 0, 0))
-            else:  # a pipe or a socket
+            else:  # a pipe, a socket or a device, perhaps behind a link
                 found.left_out[ending(entry.name)] += 1
     found.empty = without_images(visited, (path for path, _, _ in found.files))
     return found

@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from nextscale.arrays import read_npz
 from nextscale.complexity import processor
-from nextscale.config.evaluation import EvaluationConfig
+from nextscale.config.evaluation import METRICS, EvaluationConfig
 from nextscale.data.layout import TEST, TRAIN, VALIDATION, entries_of, split_of
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
@@ -154,14 +154,20 @@ class Evaluation:
     def seen_reference(self) -> Features | Statistics:
         """The reference as figures take it."""
         if isinstance(self.reference, ImageSet):
-            count, config = len(self.reference), self.config
-            check_counts(count, "reference images", self.metrics, config.kid_subset)
+            self.check_count(len(self.reference), "reference images")
             return self.features(self.reference, "reference")
         return self.reference
 
-    def check_count(self, count: int) -> None:
-        """Raises UsageError if this number of images is too small, before any is made."""
-        check_counts(count, "images", self.metrics, self.config.kid_subset)
+    def check_count(self, count: int, what: str = "images") -> None:
+        """Raises UsageError if this number of images is too small, before any is made.
+
+        KID, which needs most, is left out with a note unless `metrics` were chosen.
+        """
+        subset = self.config.kid_subset
+        if "kid" in self.metrics and self.config.metrics == METRICS and count < subset:
+            self.metrics = tuple(metric for metric in self.metrics if metric != "kid")
+            self.notes.append(f"KID needs {subset:,} {what} (--kid-subset) and is left out")
+        check_counts(count, what, self.metrics, subset)
 
     def check_features(self, count: int, reference: Features | Statistics) -> None:
         """Raises UsageError if this machine's memory cannot hold features of `count` images."""
@@ -204,13 +210,20 @@ class Evaluation:
         features = self.features(training, "training images")
         found["floor_fid"] = compare(features, reference, ("fid",))["fid"]
         if tokenizer is not None and self.reference.size == tokenizer.tokenizer.config.image_size:
-            chunks = self.reconstructions(tokenizer, None)
+            what = "reconstructing for the tokenizer's rFID, which --no-bounds leaves out"
+            chunks = self.reconstructions(tokenizer, None, what)
             seen = gathered(chunks, self.extractor.identity)
             found["tokenizer_rfid"] = compare(seen, reference, ("fid",))["fid"]
         return found
 
-    def reconstructions(self, pipe: Pipeline, perceptual: torch.nn.Module | None) -> Chunks:
-        """Figures of `drawing.reconstruct` on the reference's images, cached."""
+    def reconstructions(
+        self, pipe: Pipeline, perceptual: torch.nn.Module | None, what: str = "reconstructing"
+    ) -> Chunks:
+        """Figures of `drawing.reconstruct` on the reference's images, cached.
+
+        Args:
+            what: is shown meanwhile.
+        """
         images, architecture = self.reference, pipe.tokenizer.config
         if not isinstance(images, ImageSet):
             raise UsageError("reconstructions need images; the reference is stored statistics")
@@ -230,7 +243,7 @@ class Evaluation:
             "perceptual": "" if perceptual is None else identify("perceptual", perceptual),
         }
         chunks = Chunks(cache(settings), len(images), CHUNK, settings, self.state)
-        with self.show("reconstructing", len(images)) as advance:
+        with self.show(what, len(images)) as advance:
             chunks.fill(
                 lambda part: reconstruct(
                     pipe, images.load(part.start, part.stop), self.extractor, perceptual

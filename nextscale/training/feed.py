@@ -90,13 +90,15 @@ class Feed:
         return of_all_classes(np.asarray(self.validation.labels), count, self.config.seed)
 
     def facts(self, shown: int) -> dict[str, Any]:
-        """What a log records of the classes: the smallest, the largest, those of `shown` images."""
-        names = self.training.names
+        """What a log records of the data: its held-out images, and of the classes the smallest,
+        the largest, and those of `shown` images.
+        """
+        names, held_out = self.training.names, {"held_out": len(self.validation)}
         if not names:
-            return {}
+            return held_out
         counts = np.bincount(np.asarray(self.training.labels), minlength=len(names))
         fewest, most = int(counts.argmin()), int(counts.argmax())
-        return {
+        return held_out | {
             "fewest": [names[fewest], int(counts[fewest])],
             "most": [names[most], int(counts[most])],
             "shown": [names[self.validation.labels[i]] for i in self.shown_numbers(shown)],

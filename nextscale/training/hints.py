@@ -12,6 +12,7 @@ FALLS, FALL = 3, 0.01  # validations in a row that gain at least this share
 FEW_STEPS_IN_EPOCH, FEW_STEPS = 50, 2000
 FEW_IMAGES = 50  # of a validation
 CODES_USED = 0.1  # share of the codes that a scale could use at best
+CODES_REACHED = 0.25  # at best by a scale, of all codes; with fewer there is no hint
 IMBALANCE = 10  # images of the largest class over those of the smallest
 CLIPPED = 10  # lines of the log in a row whose mean gradient is clipped
 KNOWS_LITTLE = 0.98  # loss over the entropy of the tokens' own frequencies
@@ -87,6 +88,8 @@ def unused_codes(history: History) -> str:
     few = []
     for k, ((height, width), share) in enumerate(zip(scales, used, strict=False), 1):
         possible = min(1.0, images * height * width / codes)
+        if possible < CODES_REACHED:  # too few images to judge this scale
+            continue
         if is_number(share) and share < CODES_USED * possible:
             few.append(f"{k} uses {share:.1%}")
     if not few:
@@ -106,6 +109,13 @@ def knows_little(history: History) -> str:
         f"the loss is {ratio:.0%} of what the tokens' frequencies alone give: the model knows "
         f"little yet; give more --epochs, or a higher --learning-rate than {rate:g}"
     )
+
+
+def single_code(history: History) -> str:
+    """A tokenizer that gives every image the same code."""
+    if history.last("unigram_entropy") != 0:
+        return ""
+    return "all validation tokens are one code: the tokenizer has collapsed; train it anew"
 
 
 def clipped(history: History) -> str:
@@ -137,8 +147,10 @@ def few_validation_images(history: History) -> str:
     images = history.last("images")
     if not is_number(images) or images >= FEW_IMAGES:
         return ""
-    limit = history.options.get("validation_images")
-    way = "more --validation-images" if limit else "a val/ folder or a larger --data.validation"
+    limited = history.options.get("validation_images")
+    if is_number(held_out := history.start.get("held_out")):
+        limited = images < held_out
+    way = "more --validation-images" if limited else "a val/ folder or a larger --data.validation"
     return f"validations look at {images} images, so their figures are noisy: give {way}"
 
 
@@ -156,6 +168,7 @@ HINTS: tuple[Hint, ...] = (
     few_steps,
     unused_codes,
     knows_little,
+    single_code,
     clipped,
     imbalance,
     few_validation_images,

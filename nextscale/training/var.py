@@ -188,12 +188,13 @@ class VarStage:
         weights = torch.tensor(areas(self.model.scales), dtype=torch.double, device=device)
         weights = weights / weights.sum()  # (K,)
         loss, unigram = (losses * weights).sum().item(), entropy(codes).item()
+        relative = {"loss_over_unigram": loss / unigram} if unigram else {}  # of a single code
         return {
             "images": int(images),
             "loss": loss,
             "accuracy": (right * weights).sum().item(),
             "unigram_entropy": unigram,
-            "loss_over_unigram": loss / unigram,
+            **relative,
             "scale_loss": losses.tolist(),
             "scale_accuracy": right.tolist(),
         }

@@ -54,8 +54,24 @@ def test_too_few_images(refused, saved: str, photographs: Path) -> None:
     assert "is needs at least 10 images; there are 2" in said
     said = refused("evaluate", saved, *fits, "--count", 2)
     assert "leaves some of the 3 classes without a sample; give at least 3" in said
-    said = refused("evaluate", saved, *fits, "--count", 20)
+    said = refused("evaluate", saved, *fits, "--count", 20, "--metrics", "kid")
     assert "kid needs at least 1000 images; there are 20" in said
+
+
+@pytest.mark.parametrize("option", ["--npz", "--save-statistics", "--json"])
+def test_an_input_is_not_replaced(refused, saved: str, tmp_path: Path, option: str) -> None:
+    stored = tmp_path / "stored.npz"
+    stored.write_bytes(b"images")
+    said = refused("evaluate", saved, *EXTRACTOR, "--reference", stored, option, stored)
+    assert f"{stored} is read by this command" in said
+    said = refused("evaluate", stored, *EXTRACTOR, "--reference", saved, option, stored)
+    assert f"{stored} is read by this command" in said
+    assert stored.read_bytes() == b"images"
+
+
+def test_two_outputs_of_one_name(refused, saved: str, tmp_path: Path) -> None:
+    same = ("--json", tmp_path / "out", "--npz", tmp_path / "x" / ".." / "out")
+    assert "two outputs have one name" in refused("evaluate", saved, *EXTRACTOR, *same)
 
 
 def test_a_reference_of_another_extractor(refused, saved: str, tmp_path: Path) -> None:

@@ -244,3 +244,17 @@ def test_pillow_is_quiet_in_commands_and_not_in_programs_that_import_us(tmp_path
     assert command.returncode == 0
     assert "Warning" in program.stderr
     assert "Warning" not in command.stderr
+
+
+def test_a_lost_process_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lose(words: list[str]) -> int:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer")
+
+    monkeypatch.setattr("nextscale.cli.main.answer", lose)
+    with pytest.raises(RuntimeError):
+        main(["train", "var"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "var"]) == 2
+    assert "another process of this run has ended" in capsys.readouterr().err

@@ -76,6 +76,16 @@ class TestLayouts:
         training, validation = opened(tmp_path / "data")
         assert sorted(paths(training) + paths(validation)) == ["a/1.png", "a/2.png"]
 
+    def test_a_link_to_a_pipe_is_left_out_and_one_to_nothing_cannot_be_read(self, tmp_path):
+        write(tmp_path / "data", *(f"a/{i}.png" for i in range(4)))
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "data/a/piped.png").symlink_to(tmp_path / "pipe")
+        (tmp_path / "data/a/zero.png").symlink_to("/dev/zero")
+        (tmp_path / "data/a/lost.png").symlink_to(tmp_path / "nothing")
+        found = scan(tmp_path / "data")
+        assert len(found) == 5
+        assert found.left_out == {".png": 2}
+
     def test_names_of_any_bytes(self, tmp_path):
         write(tmp_path, "ä b/ü.png", "ä b/2.png", "c/日本.png")
         with open(os.fsencode(tmp_path) + b"/c/\xff.png", "wb") as file:

@@ -52,6 +52,10 @@ GIVEN = {
         {"validations": validations([1, 1, 1], loss_over_unigram=0.99)},
         "99% of what the tokens' frequencies alone give",
     ),
+    "single_code": (
+        {"validations": validations([1], unigram_entropy=0.0)},
+        "all validation tokens are one code",
+    ),
     "clipped": ({"steps": clipped_steps(5.0)}, "5, is clipped to 2 nearly always: try a lower"),
     "imbalance": (
         {"start": {"fewest": ["boot", 3], "most": ["bag", 900]}},
@@ -91,6 +95,7 @@ def test_every_hint_is_tested_and_used() -> None:
         ("still_falling", {"validations": validations([4, 3, 3, 1]), "finished": {"step": 3}}),
         ("unused_codes", {"validations": validations([1], code_use=[0.03, 0.5], images=10)}),
         ("unused_codes", {"validations": validations([1], code_use="all", images=100)}),
+        ("unused_codes", {"validations": validations([1], code_use=[0.0, 0.5], images=20)}),
         ("knows_little", {"validations": validations([1, 1, 1], loss_over_unigram=0.9)}),
         ("clipped", {"steps": clipped_steps(1.9)}),
         ("clipped", {"steps": clipped_steps(5.0)[1:]}),
@@ -113,6 +118,9 @@ def test_what_is_on_already_is_not_advised() -> None:
         hints.few_validation_images, {"validation_images": 12}, **GIVEN["few_validation_images"][0]
     )
     assert "--validation-images" in line
+    all_of_them = {"start": {"held_out": 12}, **GIVEN["few_validation_images"][0]}
+    line = told(hints.few_validation_images, {"validation_images": 12}, **all_of_them)
+    assert line.endswith("give a val/ folder or a larger --data.validation")
 
 
 def test_the_options_exist() -> None:

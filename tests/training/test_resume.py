@@ -4,9 +4,12 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader
 
 from nextscale.training import loop, saved
 from nextscale.weights import write_pickle
@@ -166,6 +169,28 @@ def test_reading_processes_survive_ctrl_c(
     words = ["--data.workers", 1, "--epochs", 4]
     assert runs.train("tokenizer", out, pictures, *words) == 130
     assert runs.checkpoints(out) == ["step-00000002"]
+
+
+def test_reading_processes_survive_signals_while_they_start(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They import for seconds before they can ignore a signal that the whole group receives."""
+    out, begin = tmp_path / "run", DataLoader.__iter__
+    forkserver._forkserver._stop()  # one that another test started passes its own mask on
+
+    def signalled(loader: DataLoader) -> Iterator[object]:
+        stream = begin(loader)
+        if loader.num_workers:
+            (reader,) = multiprocessing.active_children()
+            os.kill(reader.pid, signal.SIGTERM)
+            os.kill(reader.pid, signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return stream
+
+    monkeypatch.setattr(DataLoader, "__iter__", signalled)
+    words = ["--data.workers", 1, "--epochs", 4]
+    assert runs.train("tokenizer", out, pictures, *words) == 130
+    assert runs.checkpoints(out) == ["step-00000001"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign"])

@@ -150,6 +150,13 @@ def test_validation_weighs_images_and_tokens_alike(stage: VarStage, images: Tens
     assert figures["loss_over_unigram"] == pytest.approx(loss.item() / unigram, rel=1e-5)
 
 
+def test_tokens_of_a_single_code_have_no_relative_loss(stage: VarStage, images: Tensor) -> None:
+    one_code = torch.zeros_like(flat_tokens(stage, images))
+    figures = stage.validate(stage.objective.eval(), [batch_of(one_code)], Accelerator(cpu=True))
+    assert figures["unigram_entropy"] == 0
+    assert "loss_over_unigram" not in figures
+
+
 def test_the_tokenizer_is_not_trained(stage: VarStage, images: Tensor) -> None:
     stage.step(stage.objective, batch_of(images), step=0)[0].backward()
     assert not any(p.requires_grad or p.grad is not None for p in stage.tokenizer.parameters())
