@@ -44,6 +44,7 @@ def run(options: Namespace) -> int:
     from nextscale.complexity import PEAK_PRODUCTS, measure_peak
     from nextscale.data.advice import advise
     from nextscale.data.check import examine, open_parts
+    from nextscale.data.folder import too_few
     from nextscale.devices import usable_device
 
     device = usable_device(options.device)
@@ -55,6 +56,8 @@ def run(options: Namespace) -> int:
         raise UsageError(f"none of the images in {options.path} can be read ({path}: {reason})")
     for line in described(parts, found):
         print(escaped(line))
+    if parts.held_out is None and len(found.sizes) < 2:
+        raise too_few(parts.training.folder)
     rate = measure_peak(device, repeats=2, products=PEAK_PRODUCTS[1:])
     advice = advise(
         len(parts.training),

@@ -180,6 +180,14 @@ def hold_out(
         left &= ~held
 
 
+def too_few(folder: Path) -> UsageError:
+    """The error about a folder of which no image can be held out."""
+    return UsageError(
+        f"{folder} holds fewer than 2 images that can be read; give at least 2, to train and to "
+        "validate"
+    )
+
+
 def split(listing: Listing, share: float, seed: int) -> NDArray[np.bool_]:
     """Which files are held out for validation, bool (N,).
 
@@ -191,10 +199,7 @@ def split(listing: Listing, share: float, seed: int) -> NDArray[np.bool_]:
     """
     count = len(listing)
     if count < 2:
-        raise UsageError(
-            f"{listing.folder} holds fewer than 2 images that can be read; give at least 2, to "
-            "train and to validate"
-        )
+        raise too_few(listing.folder)
     wanted = min(max(round(share * count), 1), count - 1)
     keys = [hashlib.sha256(b"%d/%b" % (seed, path)).digest()[:8] for path in listing.paths]
     order = np.lexsort((np.frombuffer(b"".join(keys), np.uint64), listing.labels))

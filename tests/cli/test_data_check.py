@@ -167,3 +167,17 @@ def test_what_cannot_be_checked(tmp_path: Path, names: list[str], said: str, ref
     assert said in refused("data", "check", tmp_path)
     assert "is not a folder" in refused("data", "check", tmp_path / "nowhere")
     assert "is not a folder" in refused("data", "check", "fashion-mnist")
+
+
+@pytest.mark.parametrize("names", [["a/1.png"], ["1.png", "broken.png"]])
+def test_what_cannot_be_split_is_not_recommended(
+    tmp_path: Path, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, *names)
+    if "broken.png" in names:
+        (tmp_path / "broken.png").write_bytes(b"")
+    assert main(["data", "check", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert "fewer than 2 images that can be read" in err
+    assert "sizes: 12x10" in out
+    assert "nextscale train" not in out
