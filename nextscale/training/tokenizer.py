@@ -7,11 +7,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator, DistributedType
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
@@ -35,6 +34,9 @@ from nextscale.training.discriminator import (
 from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
 from nextscale.training.schedule import parameter_groups
 from nextscale.weights import read_tensors
+
+if TYPE_CHECKING:  # `estimate` needs the objectives alone, at once
+    from accelerate import Accelerator
 
 DISCRIMINATOR_BETAS = (0.5, 0.9)  # VQGAN
 
@@ -170,14 +172,14 @@ class TokenizerStage:
         self.tokenizer = Tokenizer(config.tokenizer) if start is None else start.tokenizer.train()
         self.notes: list[str] = []
 
-    def build(self, steps: int, accelerator: Accelerator) -> nn.Module:
+    def build(self, steps: int, accelerator: "Accelerator") -> nn.Module:
         """The module to train, on the accelerator's device.
 
         Raises:
             UsageError: under FSDP; validation and the revival of codes need whole weights. If the
                 weights of the perceptual network cannot be had and it is not optional.
         """
-        if accelerator.distributed_type == DistributedType.FSDP:
+        if accelerator.distributed_type.value == "FSDP":
             raise UsageError("a tokenizer is not sharded; start its training with DDP, not FSDP")
 
         def average(value: Tensor) -> Tensor:
@@ -226,7 +228,7 @@ class TokenizerStage:
         return loss, terms
 
     @torch.no_grad()
-    def after_step(self, step: int, optimizer: Optimizer, accelerator: Accelerator) -> None:
+    def after_step(self, step: int, optimizer: Optimizer, accelerator: "Accelerator") -> None:
         """Moves codes that were not used since the last time onto residuals of this batch."""
         every = self.config.loss.revive_every
         if not every or (step + 1) % every or step + 1 > self.revive_before:
@@ -247,7 +249,7 @@ class TokenizerStage:
         self.revived += len(dead)
         self.since_revival.zero_()
 
-    def figures(self, accelerator: Accelerator) -> dict[str, Any]:
+    def figures(self, accelerator: "Accelerator") -> dict[str, Any]:
         """Code use and perplexity a scale since the last call."""
         counts = accelerator.reduce(self.use.counts, "sum")
         assert isinstance(counts, Tensor)
@@ -263,7 +265,7 @@ class TokenizerStage:
 
     @torch.no_grad()
     def validate(
-        self, network: nn.Module, batches: Iterable[Batch], accelerator: Accelerator
+        self, network: nn.Module, batches: Iterable[Batch], accelerator: "Accelerator"
     ) -> dict[str, Any]:
         """Errors of clamped reconstructions, PSNR in dB, and code use a scale, on unseen images."""
         del network  # the tokenizer itself gives the same, whether or not it is wrapped

@@ -5,11 +5,10 @@ The next-token baseline is trained here too; only what it reads is another.
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -29,6 +28,9 @@ from nextscale.scales import areas, spans
 from nextscale.training.schedule import decays, parameter_groups
 from nextscale.training.tokenizer import entropy
 from nextscale.weights import read_tensors
+
+if TYPE_CHECKING:  # `estimate` needs the objectives alone, at once
+    from accelerate import Accelerator
 
 Disturb = Callable[[Tensor], Tensor]
 COLUMNS = 8  # of the pictures at a validation
@@ -92,7 +94,7 @@ class VarStage:
         self.origin = tokenizer.config  # of the tokenizer: its hash and dtype are recorded
         self.notes: list[str] = []
 
-    def build(self, steps: int, accelerator: Accelerator) -> nn.Module:
+    def build(self, steps: int, accelerator: "Accelerator") -> nn.Module:
         """The module to train; the tokenizer stays outside it, whole on every process."""
         del steps
         self.tokenizer.to(accelerator.device)
@@ -154,10 +156,10 @@ class VarStage:
         hit = torch.rand(tokens.shape, device=tokens.device) < share
         return torch.where(hit, torch.randint_like(tokens, self.model.codes), tokens)
 
-    def after_step(self, step: int, optimizer: Optimizer, accelerator: Accelerator) -> None:
+    def after_step(self, step: int, optimizer: Optimizer, accelerator: "Accelerator") -> None:
         """Nothing is left to do."""
 
-    def figures(self, accelerator: Accelerator) -> dict[str, Any]:
+    def figures(self, accelerator: "Accelerator") -> dict[str, Any]:
         """Loss in nats and accuracy a scale since the last call."""
         means = accelerator.reduce(self.sums / max(1, self.micro_steps), "mean")
         assert isinstance(means, Tensor)
@@ -167,7 +169,7 @@ class VarStage:
 
     @torch.no_grad()
     def validate(
-        self, network: nn.Module, batches: Iterable[Batch], accelerator: Accelerator
+        self, network: nn.Module, batches: Iterable[Batch], accelerator: "Accelerator"
     ) -> dict[str, Any]:
         """Loss in nats a token with every label known, accuracy, both a scale, on unseen images.
 
