@@ -165,7 +165,7 @@ def check_no_link(path: Path) -> None:
         )
 
 
-def check_plain(folder: Path) -> None:
+def check_all_plain(folder: Path) -> None:
     """Raises UsageError at what is no file and no folder, below a folder that may be a link.
 
     A link leads to another place, and a pipe or a device would be waited for without an end.

@@ -16,7 +16,7 @@ from nextscale.errors import UsageError
 from nextscale.files import (
     append_text,
     beside,
-    check_plain,
+    check_all_plain,
     read_json,
     read_text,
     recover,
@@ -148,16 +148,16 @@ def test_foreign_files_are_neither_replaced_nor_removed(tmp_path: Path, foreign:
 
 def test_a_link_anywhere_in_a_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    check_plain(tmp_path / "run")
+    check_all_plain(tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "step-1").symlink_to(tmp_path)
     with pytest.raises(UsageError, match="step-1 is a symbolic link"):
-        check_plain(tmp_path / "run")
+        check_all_plain(tmp_path / "run")
 
 
 def test_a_pipe_in_a_run_is_named_before_anything_waits_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log.jsonl")
     with pytest.raises(UsageError, match="jsonl is a pipe"):
-        check_plain(tmp_path)
+        check_all_plain(tmp_path)
 
 
 def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from nextscale.data.source import DATA_SETS
 from nextscale.errors import UsageError
 from nextscale.files import (
     append_text,
-    check_plain,
+    check_all_plain,
     check_replaceable,
     is_ours,
     listed,
@@ -97,7 +97,7 @@ class RunDirectory:
             UsageError: if the directory holds another configuration, a run of other data, a run
                 and no `resume`, or something else, or anything in it is a link.
         """
-        check_plain(self.path)
+        check_all_plain(self.path)
         for place in (self.best, self.final):
             check_replaceable(place, FINAL)
         wanted = recorded(command, config, known_names())
