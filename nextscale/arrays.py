@@ -1,15 +1,19 @@
-"""The arrays of an `.npz` file that may come from anyone; sizes are compared before reading."""
+"""Arrays of `.npz` and `.npy` files from anyone; sizes are compared before reading."""
 
 import math
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from nextscale.errors import UsageError, shown
+from nextscale.files import check_plain
 from nextscale.memory import check_memory
 
 KINDS = "biufU"  # booleans, integers, floats, texts
@@ -48,9 +52,7 @@ def read_array(path: Path, name: str) -> NDArray:
 def check_header(archive: zipfile.ZipFile, member: str, where: str) -> None:
     """Raises UsageError unless an array is of plain values, as many as are stored of it."""
     with archive.open(member) as file:
-        version = npy.read_magic(file)
-        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(file)
+        shape, _, dtype = read_header(file)
         stored = archive.getinfo(member).file_size - file.tell()
     if dtype.kind not in KINDS:
         raise UsageError(f"{where} holds values of type {dtype}; numbers are needed")
@@ -60,6 +62,40 @@ def check_header(archive: zipfile.ZipFile, member: str, where: str) -> None:
             f"{where} claims {shape} of {dtype}, but {stored:,} bytes are stored of it"
         )
     check_memory(needed, where)
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape of an array in an open file, whether its first axis varies fastest, and its type.
+
+    Raises:
+        ValueError, or another of `BROKEN`: if the file does not begin as NumPy's do.
+    """
+    version = npy.read_magic(file)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    try:
+        return read(file)
+    except (TokenError, MemoryError) as error:  # of Python's parser, at thousands of brackets
+        raise ValueError("its header cannot be parsed") from error
+
+
+def map_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray:
+    """Maps an `.npy` file into memory, to be read.
+
+    Raises:
+        UsageError: if it is a link or no plain file, is broken, or holds another shape or type.
+    """
+    check_plain(path)
+    try:
+        with path.open("rb") as file:
+            found, transposed, kind = read_header(file)
+            stored = os.fstat(file.fileno()).st_size - file.tell()
+    except BROKEN as error:
+        raise UsageError(f"{path} is truncated or no .npy file ({shown(str(error))})") from error
+    if found != shape or kind != dtype or transposed:
+        raise UsageError(f"{path} holds {kind} {found}; {np.dtype(dtype)} {shape} is needed")
+    if stored != math.prod(shape) * kind.itemsize:
+        raise UsageError(f"{path} claims {kind} {shape}, but {stored:,} bytes are stored of it")
+    return np.load(path, mmap_mode="r")
 
 
 def numbers(read: Callable[[], NDArray], axes: int, where: str) -> NDArray:

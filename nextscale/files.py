@@ -165,6 +165,16 @@ def check_no_link(path: Path) -> None:
         )
 
 
+def check_plain(path: Path) -> None:
+    """Raises UsageError unless a path is a plain file itself, not a link to one."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is {'a link' if stat.S_ISLNK(mode) else 'no plain file'}")
+
+
 def check_all_plain(folder: Path) -> None:
     """Raises UsageError at what is no file and no folder, below a folder that may be a link.
 

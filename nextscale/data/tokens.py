@@ -1,14 +1,15 @@
 """Tokens of a data set, encoded once and kept on disk (memory-mapped), for training transformers.
 
 A cache is keyed by all that shaped it: the tokenizer's hash and scales, the data and its
-augmentation, the number of copies. An interrupted encoding goes on where it stopped.
+augmentation, the number of copies. An interrupted encoding goes on where it stopped. A cache may
+come from anyone and a crash may damage it, so that all of it is checked before it is used.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,27 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nextscale.arrays import map_array
 from nextscale.data.images import Source
 from nextscale.data.order import Samples
 from nextscale.data.record import Record
-from nextscale.files import check_no_link, disk_errors, reserve, write_text
+from nextscale.errors import UsageError
+from nextscale.files import (
+    check_no_link,
+    check_plain,
+    disk_errors,
+    listed,
+    read_json,
+    reserve,
+    synchronize,
+    write_text,
+)
 from nextscale.scales import length
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 CHUNK = 250  # images encoded at once; part of the key, since rounding may depend on it
 VERSION = 1
+PART = 2**22  # values that are checked at once
 
 Tell = Callable[[int, int], None]
 
@@ -118,6 +131,9 @@ def cache_tokens(
         directory: of all caches.
         wait: a barrier over the processes.
         tell: called with chunks done and in all.
+
+    Raises:
+        UsageError: in every process, if a cache or a part of one is there and is damaged.
     """
     shaped_by = shape(tokenizer, tokenizer_hash, source, copies)
     place = directory / cache_key(shaped_by)
@@ -126,7 +142,9 @@ def cache_tokens(
         directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / f".{place.name}.lock") if rank == 0 else nullcontext():
         wait()  # for the lock; now all processes see the same
-        if not place.exists():
+        if not os.path.lexists(place):
+            with advice_to_remove(beside):
+                check_unfinished(beside, tokenizer, source, copies)
             wait()
             if rank == 0:
                 prepare(beside, len(source), copies, tokenizer)
@@ -135,20 +153,108 @@ def cache_tokens(
             fill(beside, tokenizer, source, rank, processes, tell)
             wait()
             if rank == 0:
+                hashes = check_arrays(beside, tokenizer, source, copies)
+                write_text(
+                    beside / "cache.json", json.dumps({**shaped_by, "hashes": hashes}, indent=2)
+                )
+                for path in (*listed(beside), beside):
+                    synchronize(path)
                 os.replace(beside, place)
+                synchronize(directory)
         wait()
+    with advice_to_remove(place):
+        check_finished(place, tokenizer, source, copies)
     return TokenCache(place, source)
+
+
+@contextmanager
+def advice_to_remove(folder: Path) -> Iterator[None]:
+    """Adds to a UsageError how to do without what is in a folder."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{error}; remove {folder} to encode again") from error
+
+
+def check_unfinished(folder: Path, tokenizer: Tokenizer, source: Source, copies: int) -> None:
+    """Raises UsageError if an interrupted encoding cannot go on; nothing may be there yet."""
+    check_no_link(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is no folder")
+    for path in listed(folder):
+        check_plain(path)
+    if (folder / "done.npy").exists():
+        check_arrays(folder, tokenizer, source, copies, finished=False)
+
+
+def check_finished(folder: Path, tokenizer: Tokenizer, source: Source, copies: int) -> None:
+    """Raises UsageError unless a cache is as it was written, as far as its record shows.
+
+    Records of older versions hold no hashes.
+    """
+    file = folder / "cache.json"
+    check_plain(file)
+    record = read_json(file)
+    recorded = record.pop("hashes", None)
+    if cache_key(record) != folder.name:
+        raise UsageError(f"{file} describes another cache")
+    hashes = check_arrays(folder, tokenizer, source, copies)
+    if recorded is None:
+        return
+    for name, value in hashes.items():
+        if not isinstance(recorded, dict) or recorded.get(name) != value:
+            raise UsageError(f"{folder / name}.npy was changed; its hash is not that in {file}")
+
+
+def check_arrays(
+    folder: Path, tokenizer: Tokenizer, source: Source, copies: int, *, finished: bool = True
+) -> dict[str, str]:
+    """Hashes of a cache's arrays by name.
+
+    Raises:
+        UsageError: at an array that is missing or broken, or is not of the shape, type and range
+            that the tokenizer and the source need.
+    """
+    ranges = {
+        "tokens": (0, tokenizer.config.codes - 1),
+        "labels": (0, max(1, len(source.names)) - 1),  # all are 0 if unlabelled
+        "done": (int(finished), 1 + CHUNK),
+    }
+    hashes = {}
+    for name, (shape, dtype) in layout(len(source), copies, tokenizer).items():
+        path = folder / f"{name}.npy"
+        hashes[name] = check_values(map_array(path, shape, dtype), *ranges[name], path)
+    return hashes
+
+
+def check_values(values: NDArray[np.integer], least: int, most: int, path: Path) -> str:
+    """Hash of a mapped array, read once. Raises UsageError at a value out of range."""
+    digest = hashlib.blake2b(digest_size=16)
+    flat = values.reshape(-1)
+    for begin in range(0, flat.size, PART):
+        part = flat[begin : begin + PART]
+        for value in (int(part.min()), int(part.max())):
+            if not least <= value <= most:
+                raise UsageError(f"{path} holds {value}; it must be from {least} to {most}")
+        digest.update(part.data)
+    return digest.hexdigest()
+
+
+def layout(
+    images: int, copies: int, tokenizer: Tokenizer
+) -> dict[str, tuple[tuple[int, ...], type[np.integer]]]:
+    """Shapes and types of a cache's arrays by name, in the order in which they are laid out."""
+    kind = np.uint16 if tokenizer.config.codes <= 2**16 else np.int32
+    return {
+        "tokens": ((copies, images, length(tokenizer.config.scales)), kind),
+        "labels": ((copies, images), np.int32),
+        "done": ((copies, -(-images // CHUNK)), np.uint8),  # last: a cut-off layout is made again
+    }
 
 
 def prepare(folder: Path, images: int, copies: int, tokenizer: Tokenizer) -> None:
     """Lays out the arrays of an unfinished cache, unless an interrupted one is there."""
-    chunks = -(-images // CHUNK)
-    kind = np.uint16 if tokenizer.config.codes <= 2**16 else np.int32
-    arrays = {
-        "tokens": ((copies, images, length(tokenizer.config.scales)), kind),
-        "labels": ((copies, images), np.int32),
-        "done": ((copies, chunks), np.uint8),  # last, so that a cut-off layout is laid out again
-    }
+    arrays = layout(images, copies, tokenizer)
     for place in (folder, *(folder / f"{name}.npy" for name in arrays)):
         check_no_link(place)  # an array is written to where it lies
     if (folder / "done.npy").exists():

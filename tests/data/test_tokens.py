@@ -1,5 +1,8 @@
 """The token cache: what it holds, what it is keyed by, and how it survives interruptions."""
 
+import json
+import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +16,7 @@ from nextscale.data import tokens as module
 from nextscale.data.order import Samples
 from nextscale.data.record import Record
 from nextscale.data.tokens import TokenCache, cache_key, cache_tokens, fill, prepare, shape
+from nextscale.errors import UsageError
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 CHUNK = 4
@@ -210,3 +214,186 @@ def test_files_that_could_not_be_read_are_counted(make_cache) -> None:
     broken = Broken(identity="broken")
     assert make_cache(broken).skipped == 2 * 2
     assert make_cache(broken).skipped == 2 * 2  # also when it is only read
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, file.stat().st_size - 50)
+
+
+def fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def link(file: Path) -> None:
+    """To the same content, outside of the cache."""
+    outside = file.parents[1] / "outside"
+    shutil.copy(file, outside)
+    file.unlink()
+    file.symlink_to(outside)
+
+
+def written(content: bytes) -> Callable[[Path], None]:
+    return lambda file: file.write_bytes(content) and None
+
+
+def saved(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    return lambda file: np.save(file, change(np.load(file)))
+
+
+def first(value: int) -> Callable[[Path], None]:
+    """Damage of one value alone."""
+
+    def change(values: np.ndarray) -> np.ndarray:
+        values.flat[0] = value
+        return values
+
+    return saved(change)
+
+
+def header(content: bytes) -> Callable[[Path], None]:
+    return written(b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content)
+
+
+BROKEN = "truncated or no .npy file"
+DAMAGE = {  # the file, what happens to it, and what is said then
+    "no file": ("tokens.npy", Path.unlink, "No such file"),
+    "no labels": ("labels.npy", Path.unlink, "No such file"),
+    "no marks": ("done.npy", Path.unlink, "No such file"),
+    "no record": ("cache.json", Path.unlink, "No such file"),
+    "fifo": ("tokens.npy", fifo, "no plain file"),
+    "fifo for a record": ("cache.json", fifo, "no plain file"),
+    "folder": ("labels.npy", folder, "no plain file"),
+    "link": ("tokens.npy", link, "a link"),
+    "link for a record": ("cache.json", link, "a link"),
+    "cut": ("tokens.npy", cut, "bytes are stored of it"),
+    "longer": ("tokens.npy", lambda file: file.write_bytes(file.read_bytes() + b"x"), "stored"),
+    "empty": ("tokens.npy", written(b""), BROKEN),
+    "no array": ("tokens.npy", written(b"PK\x03\x04"), BROKEN),
+    "brackets": ("tokens.npy", header(b"(" * 9000), BROKEN),
+    "signs": ("tokens.npy", header(b"-" * 9000 + b"1\n"), BROKEN),
+    "objects": ("labels.npy", saved(lambda values: values.astype(object)), "object"),
+    "large code": ("tokens.npy", first(60000), "holds 60000; it must be from 0 to 15"),
+    "other code": ("tokens.npy", saved(lambda values: values[::-1]), "tokens.npy was changed"),
+    "fewer images": ("tokens.npy", saved(lambda values: values[:, :5]), "is needed"),
+    "fewer tokens": ("tokens.npy", saved(lambda values: values[..., :-1]), "is needed"),
+    "floats": ("tokens.npy", saved(lambda values: values.astype(np.float64)), "float64"),
+    "transposed": ("tokens.npy", saved(np.asfortranarray), "is needed"),
+    "negative label": ("labels.npy", first(-5), "holds -5; it must be from 0 to 2"),
+    "large label": ("labels.npy", first(9), "holds 9; it must be from 0 to 2"),
+    "other label": ("labels.npy", first(1), "labels.npy was changed"),
+    "fewer labels": ("labels.npy", saved(lambda values: values[:, :3]), "is needed"),
+    "undone": ("done.npy", first(0), "holds 0; it must be from 1 to 5"),
+    "other mark": ("done.npy", first(2), "done.npy was changed"),
+    "no JSON": ("cache.json", written(b"{"), "not valid JSON"),
+    "another record": ("cache.json", written(b"{}"), "another cache"),
+}
+UNFINISHED = {  # what a part of a cache may look like
+    "no marks",
+    "no record",
+    "other code",
+    "other label",
+    "undone",
+    "other mark",
+    "no JSON",
+    "another record",
+}
+
+
+def entries(place: Path) -> list[tuple[str, int, int, bytes]]:
+    """All that is below a folder: names, kinds, times and contents."""
+    found = []
+    for path in sorted(place.rglob("*")):
+        facts = path.lstat()
+        content = path.read_bytes() if path.is_file() else b""
+        found.append((str(path), facts.st_mode, facts.st_mtime_ns, content))
+    return found
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_cache_is_refused(damage: str, make_cache, tmp_path: Path) -> None:
+    make_cache(Noise())
+    (place,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    name, spoil, complaint = DAMAGE[damage]
+    spoil(place / name)
+    before, source = entries(place), Noise()
+    with pytest.raises(UsageError) as refusal:
+        make_cache(source)
+    line = str(refusal.value)
+    assert line.startswith(str(place / name))
+    assert complaint in line
+    assert line.endswith(f"; remove {place} to encode again")
+    assert "\n" not in line
+    assert entries(place) == before
+    assert source.asked == []
+    shutil.rmtree(place)
+    make_cache(source)
+    assert len(source.asked) == 6
+
+
+@pytest.mark.parametrize("damage", [name for name in DAMAGE if name not in UNFINISHED])
+def test_a_damaged_part_of_a_cache_is_refused(damage: str, make_cache, tmp_path: Path) -> None:
+    make_cache(Noise())
+    (finished,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    place = finished.rename(tmp_path / f".{finished.name}.partial")
+    name, spoil, complaint = DAMAGE[damage]
+    spoil(place / name)
+    before = entries(place)
+    with pytest.raises(UsageError) as refusal:
+        make_cache(Noise())
+    line = str(refusal.value)
+    assert line.startswith(str(place / name))
+    assert complaint in line
+    assert line.endswith(f"; remove {place} to encode again")
+    assert entries(place) == before
+    assert not finished.exists()
+
+
+def test_every_process_refuses_a_damaged_cache(make_cache, encode_into, tmp_path: Path) -> None:
+    make_cache(Noise())
+    (place,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    cut(place / "tokens.npy")
+    barrier, refusals = threading.Barrier(2, timeout=60), []
+
+    def work(rank: int) -> None:
+        with pytest.raises(UsageError) as refusal:
+            encode_into(tmp_path, Noise(), rank=rank, processes=2, wait=barrier.wait)
+        refusals.append(str(refusal.value))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refusals) == 2
+    assert len(set(refusals)) == 1
+
+
+def test_a_file_in_place_of_a_cache_is_refused(make_cache, tmp_path: Path) -> None:
+    make_cache(Noise())
+    (place,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    for folder in (place, tmp_path / f".{place.name}.partial"):
+        shutil.rmtree(place, ignore_errors=True)
+        folder.write_text("")
+        with pytest.raises(UsageError, match=f"remove {folder} to encode again"):
+            make_cache(Noise())
+        folder.unlink()
+
+
+def test_caches_of_older_versions_hold_no_hashes(make_cache, tmp_path: Path) -> None:
+    whole = make_cache(Noise())
+    (record,) = tmp_path.glob("*/cache.json")
+    entries = json.loads(record.read_text())
+    assert sorted(entries.pop("hashes")) == ["done", "labels", "tokens"]
+    record.write_text(json.dumps(entries, indent=2))
+    source = Noise()
+    assert np.array_equal(make_cache(source).tokens, whole.tokens)
+    assert source.asked == []
+    first(16)(record.with_name("tokens.npy"))
+    with pytest.raises(UsageError, match="holds 16; it must be from 0 to 15"):
+        make_cache(source)
