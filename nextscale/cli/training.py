@@ -74,7 +74,14 @@ def with_recorded(
         if options <= {f"--{name.replace('_', '-')}" for name in FREE}:
             raise UsageError(f"{given.out} holds no run to resume; give the options to start one")
         return list(words)
-    tables = [read_options(record, command), *(dict(parser.presets[name]) for name in presets)]
+    options = read_options(record, command)
+    start = options.get("init") or ""
+    if not given.get("init") and Path(start).is_absolute() and not Path(start).exists():
+        raise UsageError(
+            f"{given.out} was started with --init {start}, which is gone; add --init {given.out}, "
+            "whose checkpoint replaces it"
+        )
+    tables = [options, *(dict(parser.presets[name]) for name in presets)]
     return [*map(as_word, tables), *words]
 
 

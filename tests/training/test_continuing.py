@@ -58,7 +58,9 @@ def test_the_directory_alone_continues_exactly(
     assert final(parts) == final(whole) != {}
 
 
-def test_a_tuned_run_continues_alone(trained: Path, pictures: Path, tmp_path: Path) -> None:
+def test_a_tuned_run_continues_alone(
+    trained: Path, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     shared = ["--cache-tokens", 0, "--max-steps", 1]
     base = ["--tokenizer", trained, *shared]
     assert runs.train("var", tmp_path / "base", pictures, *base) == 0
@@ -67,6 +69,12 @@ def test_a_tuned_run_continues_alone(trained: Path, pictures: Path, tmp_path: Pa
     assert main(list(map(str, words))) == 0
     assert resume("var", tmp_path / "run", "--max-steps", 2) == 0
     assert [line["step"] for line in runs.log(tmp_path / "run", "validation")] == [1, 2]
+    shutil.rmtree(tmp_path / "base")
+    capfd.readouterr()
+    assert resume("var", tmp_path / "run", "--max-steps", 3) == 2
+    assert f"is gone; add --init {tmp_path / 'run'}" in refusal(capfd)
+    assert resume("var", tmp_path / "run", "--max-steps", 3, "--init", tmp_path / "run") == 0
+    assert [line["step"] for line in runs.log(tmp_path / "run", "validation")] == [1, 2, 3]
 
 
 def refusal(capfd: pytest.CaptureFixture[str]) -> str:
