@@ -48,7 +48,7 @@ from nextscale.training.options import (
     planned_epochs,
     recorded,
 )
-from nextscale.training.saved import TRAINING
+from nextscale.training.saved import TRAINING, name_of
 
 # What a checkpoint of any stage and the finished model may hold; a folder with more is left alone.
 WEIGHTS = ("tokenizer.safetensors", "model.safetensors", "classifier.safetensors")
@@ -274,8 +274,3 @@ def is_beginning(entry: Path) -> bool:
 def known_names() -> set[str]:
     """Names that stand for models and data, whatever folders there are."""
     return {*bundled_names(), *RELEASED, *classifier_names(), *DATA_SETS}
-
-
-def name_of(step: int) -> str:
-    """Directory name of a checkpoint, sorted like the numbers."""
-    return f"step-{step:08d}"

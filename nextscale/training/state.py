@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as distributed
 
 from nextscale.training.average import MovingAverage
-from nextscale.training.saved import check_fits, check_tensors, refused
+from nextscale.training.saved import check_moments, check_tensors, refused
 from nextscale.training.stage import Weights
 
 WHOLE = distributed.StateDictOptions(full_state_dict=True)
@@ -68,30 +68,37 @@ class TrainState:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any], place: Path) -> None:
-        """Restores what `state_dict` holds.
+        """Restores what `state_dict` holds, but the options of optimizer and scaler as built.
 
         Args:
             saved: of `load_training`.
             place: where it was read, for the complaint.
 
         Raises:
-            UsageError: if it is not finite or belongs to another network.
+            UsageError: if it is incomplete, not finite or belongs to another network.
         """
-        check_fits(saved, distributed.get_model_state_dict(self.network), place)
+        optimizer, step = self.optimizer.optimizer, saved["step"]
+        network: Any = distributed.get_model_state_dict(self.network)
+        check_tensors(saved["network"], network, "network", place)
+        built: Any = distributed.get_optimizer_state_dict(self.network, optimizer)
+        updates = (0 if self.scaler else step, step)  # a scaler leaves some out
+        moments = saved["optimizer"]["state"]
+        check_moments(moments, built["state"], updates, place)
         averages = self.average.values if self.average else []
         check_tensors(numbered(saved["average"]), numbered(averages), "average", place)
         try:
             distributed.set_state_dict(
                 self.network,
-                self.optimizer.optimizer,
+                optimizer,
                 model_state_dict=saved["network"],
-                optim_state_dict=saved["optimizer"],
+                optim_state_dict={**built, "state": moments},
                 options=WHOLE,
             )
             if self.average:
                 self.average.load_state_dict(saved["average"])
             if self.scaler:
-                self.scaler.load_state_dict(saved["scaler"])
+                changing = {name: saved["scaler"][name] for name in ("scale", "_growth_tracker")}
+                self.scaler.load_state_dict(self.scaler.state_dict() | changing)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise refused(place, f"it does not fit this run: {reason}") from error

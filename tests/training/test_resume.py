@@ -3,10 +3,12 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.utils.data import DataLoader
@@ -209,30 +211,100 @@ def test_a_damaged_state_is_one_line(
     assert f"remove {place} to continue from the checkpoint before" in line
 
 
+ONE_STEP = ["--ema", 0.9, "--loss.revive-every", 2, "--max-steps", 1]
+
+
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A tokenizer's run of one step, to be copied."""
+    out = tmp_path_factory.mktemp("resume") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nextscale.training.monitor.measure_peak", lambda device, **_: 1e15)
+        assert runs.train("tokenizer", out, pictures, *ONE_STEP) == 0
+    return out
+
+
+def change_state(out: Path, part: str, change: Callable[[Any], Any]) -> None:
+    """Changes a part of what the newest checkpoint of a run holds."""
+    file, beside = sorted(out.glob("checkpoints/*"))[-1] / saved.TRAINING, out / "changed"
+    state = saved.load_training(file.parent)
+    write_pickle({**state, part: change(state[part])}, beside)
+    beside.replace(file)  # the state is mapped from it
+
+
+def with_moments(change: Callable[[str, Any], Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A change of every moment of an optimizer; None leaves one out."""
+
+    def changed(optimizer: dict[str, Any]) -> dict[str, Any]:
+        found = {
+            name: {key: change(key, value) for key, value in own.items()}
+            for name, own in optimizer["state"].items()
+        }
+        kept = {
+            name: {key: value for key, value in own.items() if value is not None}
+            for name, own in found.items()
+        }
+        return {**optimizer, "state": kept}
+
+    return changed
+
+
 @pytest.mark.parametrize(
-    ("part", "change"),
+    ("part", "change", "told"),
     [
-        ("average", lambda values: [value.flatten()[:1] for value in values]),
-        ("average", lambda values: [value * float("nan") for value in values]),
-        ("average", lambda values: values[1:]),
-        ("stage", lambda counts: {name: count[:1] for name, count in counts.items()}),
-        ("stage", lambda counts: {}),
+        ("average", lambda values: [value.flatten()[:1] for value in values], "(average: "),
+        ("average", lambda values: [value * float("nan") for value in values], "(average: "),
+        ("average", lambda values: values[1:], "(average: "),
+        ("stage", lambda counts: {name: count[:1] for name, count in counts.items()}, "(stage: "),
+        ("stage", lambda counts: {}, "(stage: "),
+        ("network", lambda weights: {k: v.half() for k, v in weights.items()}, "is float16"),
+        ("optimizer", lambda optimizer: {**optimizer, "state": {}}, "(optimizer: "),
+        ("optimizer", with_moments(lambda k, v: None if k == "exp_avg" else v), "is missing"),
+        ("optimizer", with_moments(lambda k, v: 0 * v if k == "step" else v), "step is 0.0"),
+        ("optimizer", with_moments(lambda k, v: -v - 1 if k == "exp_avg_sq" else v), "negative"),
+        ("step", lambda step: 0, "(step is 0; step-00000000 is the place of that step)"),
+        ("best", lambda best: {**best, "value": float("nan")}, "best.value is nan"),
     ],
 )
-def test_a_state_of_another_shape_is_one_line(
-    part: str, change, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_state_that_fits_no_run_is_one_line(
+    part: str,
+    change: Callable[[Any], Any],
+    told: str,
+    one_step: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Averages and counts that fit by broadcasting would be taken silently."""
-    out, words = tmp_path / "run", ["--ema", 0.9, "--loss.revive-every", 2, "--max-steps", 1]
-    assert runs.train("tokenizer", out, pictures, *words) == 0
-    (place,) = (out / "checkpoints").iterdir()
-    state = saved.load_training(place)
-    write_pickle({**state, part: change(state[part])}, tmp_path / "changed")
-    (tmp_path / "changed").replace(place / saved.TRAINING)  # the state is mapped from it
-    capfd.readouterr()
-    assert runs.train("tokenizer", out, pictures, *words, "--resume") == 2
+    """Averages and counts that fit by broadcasting, for one, would be taken silently."""
+    out = Path(shutil.copytree(one_step, tmp_path / "run"))
+    change_state(out, part, change)
+    assert runs.train("tokenizer", out, pictures, *ONE_STEP, "--resume") == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert f"({part}: " in line
+    assert told in line
+    assert f"remove {out / 'checkpoints' / 'step-00000001'} to continue" in line
+
+
+def test_options_of_the_optimizer_are_those_of_the_run(
+    stage: str, words: list[object], pictures: Path, tmp_path: Path
+) -> None:
+    """Whatever options the file holds: the run continues as with those that it began with."""
+    plain, odd = tmp_path / "plain", tmp_path / "odd"
+    assert runs.train(stage, plain, pictures, *words, "--max-steps", 2) == 0
+    shutil.copytree(plain, odd)
+    options = {"eps": "q", "lr": "q", "betas": (0.5,), "fused": False}
+    options |= dict.fromkeys(("amsgrad", "differentiable", "maximize", "capturable"), True)
+
+    def changed(optimizer: dict[str, Any]) -> dict[str, Any]:
+        groups = [
+            {**group, **options, "decays": not group["decays"], "muon": not group.get("muon")}
+            for group in optimizer["param_groups"]
+        ]
+        return {**optimizer, "param_groups": groups}
+
+    change_state(odd, "optimizer", changed)
+    for out in (plain, odd):
+        assert runs.train(stage, out, pictures, *words, "--max-steps", 4, "--resume") == 0
+    runs.assert_identical(runs.last_state(odd), runs.last_state(plain))
 
 
 def test_the_run_records_its_whole_configuration(trained: Path) -> None:
