@@ -159,9 +159,15 @@ def quiet_machine() -> None:
     monitor.measure_peak = lambda device, **_: 1e15
 
 
+def attentive(function: Callable[..., None], *arguments: Any) -> None:
+    """Calls a function that receives signals; a server that readers started passes its mask on."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    function(*arguments)
+
+
 def start(function: Callable[..., None], *arguments: Any) -> ForkServerProcess:
     """Runs a function in a process of its own."""
-    process = FORKS.Process(target=function, args=arguments)
+    process = FORKS.Process(target=attentive, args=(function, *arguments))
     process.start()
     return process
 

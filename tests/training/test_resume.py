@@ -90,7 +90,7 @@ def test_killed_and_stopped_runs_continue_exactly(
     monkeypatch.setattr(loop.Run, "optimizer_step", signalled)
     rarely = [*words, "--validate-every", 4]
     assert runs.train(stage, stopped, pictures, *rarely) == 128 + number
-    assert "saved; add --resume to continue" in capfd.readouterr().err
+    assert "and saved; --resume with the same --out continues" in capfd.readouterr().err
     assert runs.checkpoints(stopped) == ["step-00000005"]
     monkeypatch.setattr(loop.Run, "optimizer_step", take_step)
     assert runs.train(stage, stopped, pictures, *rarely, "--resume") == 0
