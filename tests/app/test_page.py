@@ -107,21 +107,21 @@ def test_bad_input_is_answered_and_the_server_goes_on(client, image, mask, tmp_p
 
 
 def test_what_exceeds_the_queue_is_refused_with_a_message(address) -> None:
-    clients = [Client(address, verbose=False) for _ in range(8)]
+    client = Client(address, verbose=False)
     answers: list[str] = []
 
-    def ask(client: Client) -> None:
+    def ask() -> None:
         try:
-            answers.append(draw(client, 32)[1])
+            answers.append(draw(client, 12)[1])
         except QueueError as error:
             answers.append(str(error))
 
-    threads = [threading.Thread(target=ask, args=(client,)) for client in clients]
+    threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    drawn = [answer for answer in answers if answer == "32 drawn, seeds from 0"]
+    drawn = [answer for answer in answers if answer == "12 drawn, seeds from 0"]
     assert len(drawn) >= 2
     assert len(answers) == 8
     assert all("ueue is full" in answer for answer in answers if answer not in drawn)

@@ -230,7 +230,8 @@ def test_an_error_of_one_process_alone_names_it(refused, monkeypatch):
 
 def test_pillow_is_quiet_in_commands_and_not_in_programs_that_import_us(tmp_path: Path) -> None:
     cut_off = b"Exif\0\0II*\0\x08\0\0\0\x05\0"
-    Image.new("L", (28, 28)).save(tmp_path / "a.jpg", exif=cut_off)
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("L", (28, 28)).save(tmp_path / name, exif=cut_off)
     read = "import nextscale.pixels as p; from PIL import Image; p.checked(Image.open('a.jpg'))"
     program = subprocess.run(
         [sys.executable, "-W", "always", "-c", read], cwd=tmp_path, capture_output=True, text=True
