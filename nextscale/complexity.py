@@ -21,6 +21,7 @@ FLOAT = 4  # bytes of a float32
 TRAINED = 4  # copies of the weights in training: themselves, gradients, two moments
 # Products whose better rate is called the peak: (m, k, n).
 PEAK_PRODUCTS = ((2048, 2048, 2048), (512, 1024, 4096))
+QUICK_PRODUCT = (512, 1024, 2048)  # of a rate that is needed at once
 LARGE_PRODUCT = (8192, 8192, 8192)  # of an accelerator, which the others leave mostly waiting
 
 
@@ -93,15 +94,21 @@ def drawing_flops(config: ModelConfig, guided: bool, decodes: int = 1) -> int:
     return drawn + decodes * decoder_flops(config.tokenizer)
 
 
-def decoder_flops(config: TokenizerConfig) -> int:
-    """Floating-point operations of decoding one image, in convolutions and attention alone."""
+def decoder_flops(config: TokenizerConfig, tokenizer: Tokenizer | None = None) -> int:
+    """Floating-point operations of decoding one image, in convolutions and attention alone.
+
+    Args:
+        config: of the tokenizer.
+        tokenizer: if it has been built already.
+    """
 
     def weights(*modules: nn.Module) -> int:
         parts = [part for module in modules for part in module.modules()]
         return sum(part.weight.numel() for part in parts if isinstance(part, nn.Conv2d))
 
-    with torch.device("meta"):
-        tokenizer = Tokenizer(config)
+    if tokenizer is None:
+        with torch.device("meta"):
+            tokenizer = Tokenizer(config)
     decoder, area = tokenizer.decoder, areas(config.scales)[-1]
     products = area * weights(tokenizer.from_latent, decoder.conv_in, decoder.middle)
     for i, level in enumerate(decoder.levels):

@@ -20,7 +20,7 @@ from nextscale import checkpoint
 from nextscale.acceleration import made_for
 from nextscale.benchmark.training import Kind, inputs, loss_of, objective
 from nextscale.complexity import (
-    PEAK_PRODUCTS,
+    QUICK_PRODUCT,
     decoder_flops,
     drawing_flops,
     flop_formulas,
@@ -59,7 +59,7 @@ def estimate(
         UsageError: if the model has no transformer, or a next-token one, and a task needs it.
     """
     whole = whole or checkpoint.config_of(config.model)
-    rate = config.rate * 1e9 or measure_peak(device, repeats=2, products=PEAK_PRODUCTS[1:])
+    rate = config.rate * 1e9 or measure_peak(device, repeats=2, products=[QUICK_PRODUCT])
     held, rows = peak_memory(device), []
     for task in config.tasks:
         for precision in precisions(config, device):
@@ -97,7 +97,8 @@ def training_needs(whole: ModelConfig, kind: Kind) -> Needs:
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     means = 2 * sum(weight.numel() * weight.element_size() for weight in trained)
     if kind.stage == "tokenizer":
-        forward = 2 * decoder_flops(whole.tokenizer)  # an encoder is as large
+        built = next(part for part in network.modules() if isinstance(part, Tokenizer))
+        forward = 2 * decoder_flops(whole.tokenizer, built)  # an encoder is as large
     else:
         forward = transformer_flops(whole)
     ledgers = []

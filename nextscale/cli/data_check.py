@@ -41,7 +41,7 @@ def run(options: Namespace) -> int:
     if not options.path or not Path(options.path).is_dir():
         raise UsageError(f"{options.path!r} is not a folder; give a folder of images")
     from nextscale.acceleration import made_for
-    from nextscale.complexity import PEAK_PRODUCTS, measure_peak
+    from nextscale.complexity import QUICK_PRODUCT, measure_peak
     from nextscale.data.advice import advise
     from nextscale.data.check import examine, open_parts
     from nextscale.data.folder import too_few
@@ -58,7 +58,7 @@ def run(options: Namespace) -> int:
         print(escaped(line))
     if parts.held_out is None and len(found.sizes) < 2:
         raise too_few(parts.training.folder)
-    rate = measure_peak(device, repeats=2, products=PEAK_PRODUCTS[1:])
+    rate = measure_peak(device, repeats=2, products=[QUICK_PRODUCT])
     advice = advise(
         len(parts.training),
         found.short_side(),
