@@ -2,8 +2,10 @@
 
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
+GLANCE = 1.0  # seconds between looks at a training that runs
 # Exit codes of a training that was asked to stop, and has saved.
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
@@ -16,7 +18,9 @@ def run_to_its_end(command: list[str]) -> int:
     with subprocess.Popen(command) as process:
         known = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
         try:
-            return process.wait()
+            while True:
+                with suppress(subprocess.TimeoutExpired):  # a signal may come just before a wait
+                    return process.wait(GLANCE)
         except KeyboardInterrupt:
             process.wait()
             raise

@@ -22,7 +22,8 @@ def test_a_stopped_training_is_given_time_to_save(tmp_path: Path, number: int) -
         "signal.signal(signal.SIGINT, save)\n"
         "signal.signal(signal.SIGTERM, save)\n"
         "pathlib.Path('ready').touch()\n"
-        "time.sleep(60)\n"
+        "for _ in range(600):\n"
+        "    time.sleep(0.1)\n"  # a signal just before a long sleep would wait for its end
     )
     waiting = (
         "import sys\n"
