@@ -23,7 +23,8 @@ class EvaluationConfig:
         extractor: network whose features are compared: `inception`, a bundled classifier, or a
             directory of `nextscale train classifier`.
         metrics: figures to compute, of fid, is, precision, recall, kid.
-        kid_subset: images of each of KID's subsets.
+        kid_subset: images of each of KID's subsets; of fewer images, the default metrics leave KID
+            out.
         count: images to draw; papers take 50000.
         seed: image i is drawn with seed + i.
         batch: images drawn at once; a part of what shapes them, by rounding.

@@ -115,7 +115,7 @@ def single_code(history: History) -> str:
     """A tokenizer that gives every image the same code."""
     if history.last("unigram_entropy") != 0:
         return ""
-    return "all validation tokens are one code: the tokenizer has collapsed; train it anew"
+    return "all validation tokens are one code: the tokenizer has collapsed; train another one"
 
 
 def clipped(history: History) -> str:
