@@ -18,23 +18,23 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from nextscale import checkpoint
-from nextscale.acceleration import keep_freed_memory
-from nextscale.benchmark.timing import machine
-from nextscale.cli.inference import progress
-from nextscale.cli.measuring import check_report, conclude
+from nextscale.checkpoints import checkpoint
+from nextscale.console.progress import progress
+from nextscale.console.report import check_report, conclude
 from nextscale.data.fashion_mnist import IMAGES, LABELS, PARTS, find, read_idx
-from nextscale.devices import best_device
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Arrays
-from nextscale.evaluation.extractors import load_extractor
 from nextscale.evaluation.features import features_of, see
-from nextscale.evaluation.images import ImageSet, open_raw
 from nextscale.evaluation.metrics import Features, compare
+from nextscale.evaluation.sets import ImageSet, open_raw
+from nextscale.generation.sampling import generate, last_state
+from nextscale.judges.extractors import load_extractor
+from nextscale.machine.devices import best_device
+from nextscale.machine.heap import keep_freed_memory
 from nextscale.models.var import VAR
+from nextscale.pictures.pixels import to_pixels, to_tensor
 from nextscale.pipeline import Pipeline
-from nextscale.pixels import to_pixels, to_tensor
-from nextscale.sampling import generate, last_state
+from nextscale.speed.timing import machine
 
 MODEL = "fashion-mnist"
 REFERENCE = "fashion-mnist:test"

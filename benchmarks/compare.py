@@ -38,10 +38,11 @@ from trainings import (
     tuned_rate,
 )
 
-from nextscale.benchmark.timing import machine
-from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for, tell
-from nextscale.devices import best_device
+from nextscale.console.messages import tell
+from nextscale.console.options import Stop, add_dataclass, from_options, parser_for
 from nextscale.errors import UsageError
+from nextscale.machine.devices import best_device
+from nextscale.speed.timing import machine
 from nextscale.training.launch import run_to_its_end
 
 TIMED = 50  # images drawn at once when seconds are measured

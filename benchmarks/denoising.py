@@ -12,9 +12,9 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from dit import Diffusion, DiTConfig
 from torch import Tensor
 
-from nextscale.complexity import count_flops
+from nextscale.cost.flops import count_flops
 from nextscale.errors import UsageError
-from nextscale.sampling import guide
+from nextscale.generation.sampling import guide
 
 Sampler = Literal["ddpm", "ddim"]
 Generators = list[torch.Generator]

@@ -28,20 +28,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchvision.utils import make_grid
 
-from nextscale import checkpoint
-from nextscale.cli.options import Stop, from_options, parser_for
+from nextscale.checkpoints import checkpoint
 from nextscale.cli.training import add_training_arguments, check_run, finish
 from nextscale.config.run import TrainingConfig
+from nextscale.console.options import Stop, from_options, parser_for
 from nextscale.data.images import Batch
 from nextscale.data.order import steps_in_epoch, uniforms
 from nextscale.data.record import joined
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError, check_range
+from nextscale.storage.weights import read_tensors
 from nextscale.training.directory import RunDirectory
 from nextscale.training.engine import start_accelerator
 from nextscale.training.loop import Run
 from nextscale.training.schedule import parameter_groups
-from nextscale.weights import read_tensors
 
 __all__ = ["DiffusionTraining", "load_diffusion", "sample", "sampling_flops", "train"]
 

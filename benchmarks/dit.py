@@ -18,13 +18,12 @@ from latents import Latents
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nextscale.checkpoint import CONFIG, MODEL, best_of
+from nextscale.checkpoints.checkpoint import CONFIG, MODEL, best_of
 from nextscale.config.model import TokenizerConfig, build
 from nextscale.errors import UsageError, check_range
-from nextscale.files import read_json
-from nextscale.released import fill
+from nextscale.storage.files import read_json
+from nextscale.storage.weights import load_weights, placed, read_tensors, stored
 from nextscale.tokenizer.tokenizer import Tokenizer
-from nextscale.weights import placed, read_tensors, stored
 
 EMBEDDING_STD = 0.02  # released DiT: start of the class table and the timestep's two layers
 
@@ -200,7 +199,7 @@ def load_diffusion(directory: str | os.PathLike[str]) -> Diffusion:
         latents = Latents(Tokenizer(config.tokenizer), each, each)
     network = Diffusion(config, build_transformer(config), latents)
     tensors = placed(read_tensors(folder / MODEL), "cpu", torch.float32)
-    fill(network, tensors, f"diffusion model in {folder}")
+    load_weights(network, tensors, f"diffusion model in {folder}")
     return network.eval().requires_grad_(False)
 
 

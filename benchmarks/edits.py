@@ -21,24 +21,25 @@ from accelerate import PartialState
 from holes import distance_to_hole, known_in
 from torch import Tensor
 
-from nextscale import checkpoint
-from nextscale.cli.inference import progress
-from nextscale.cli.options import Stop, add_dataclass, from_options, parser_for, tell
+from nextscale.checkpoints import checkpoint
+from nextscale.console.messages import tell
+from nextscale.console.options import Stop, add_dataclass, from_options, parser_for
+from nextscale.console.progress import progress
 from nextscale.data.fashion_mnist import LABELS, PARTS, find, read_idx
 from nextscale.editing.candidates import Attempt, attempt, best_of
-from nextscale.editing.holes import fill
+from nextscale.editing.holes import fill_holes
 from nextscale.editing.masks import keep_per_scale
 from nextscale.editing.seams import paste
 from nextscale.errors import UsageError
-from nextscale.evaluation.extractors import load_extractor
 from nextscale.evaluation.features import features_of, see
-from nextscale.evaluation.images import ImageSet, open_raw
 from nextscale.evaluation.metrics import Features, frechet_distance
-from nextscale.files import read_json, write_text
-from nextscale.pictures import grid
+from nextscale.evaluation.sets import ImageSet, open_raw
+from nextscale.judges.extractors import load_extractor
+from nextscale.judges.perceptual import perceptual_distance
+from nextscale.pictures.grids import grid
+from nextscale.pictures.pixels import to_pictures, to_pixels, to_tensor
 from nextscale.pipeline import Pipeline
-from nextscale.pixels import to_pictures, to_pixels, to_tensor
-from nextscale.training.perceptual import perceptual_distance
+from nextscale.storage.files import read_json, write_text
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 KINDS = ("centre", "half", "strokes", "border")
@@ -77,7 +78,7 @@ def by_model(pipe: Pipeline, candidates: int = 1, hide: bool = True, **keeping: 
     sampling = pipe.edit_sampling({"top_p": 0.0})
 
     def method(images: Tensor, known: Tensor, seeds: Sequence[int]) -> Tensor:
-        before = fill(images, known[:, None]) if hide else images
+        before = fill_holes(images, known[:, None]) if hide else images
         masks = keep_per_scale(known.float(), pipe.model.scales, rule)
         none = torch.full((len(images),), pipe.model.config.classes)
 

@@ -18,19 +18,19 @@ from torch import Tensor, nn
 from torch._inductor import config as inductor
 from trainings import Judging, fingerprint
 
-from nextscale import checkpoint
-from nextscale.acceleration import can_compile, made_for
-from nextscale.classifiers import load_judge
-from nextscale.cli.inference import progress
-from nextscale.complexity import parameters
-from nextscale.devices import best_device
+from nextscale.checkpoints import checkpoint
+from nextscale.console.progress import progress
+from nextscale.cost.flops import parameters
 from nextscale.evaluation.chunks import Chunks
 from nextscale.evaluation.drawing import Draw, Drawing
-from nextscale.evaluation.extractors import Extractor, load_extractor
 from nextscale.evaluation.features import features_of, gathered
-from nextscale.evaluation.images import ImageSet, open_raw
 from nextscale.evaluation.metrics import Features, compare
 from nextscale.evaluation.report import drawer
+from nextscale.evaluation.sets import ImageSet, open_raw
+from nextscale.judges.classifiers import load_judge
+from nextscale.judges.extractors import Extractor, load_extractor
+from nextscale.machine.devices import best_device
+from nextscale.machine.instructions import can_compile, made_for
 from nextscale.models.var import VAR
 from nextscale.pipeline import Judge
 

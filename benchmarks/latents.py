@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nextscale.cli.options import tell
+from nextscale.console.messages import tell
 from nextscale.data.images import Source
 from nextscale.data.order import Samples
 from nextscale.data.tokens import CHUNK, cache_key, shape
-from nextscale.files import replacing_file
 from nextscale.pipeline import Pipeline
+from nextscale.storage.files import replacing_file
+from nextscale.storage.weights import read_tensors
 from nextscale.tokenizer.tokenizer import Tokenizer
-from nextscale.weights import read_tensors
 
 TOLD = 40  # chunks between lines on the progress
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nextscale import checkpoint
-from nextscale.acceleration import keep_freed_memory
-from nextscale.cli.inference import progress
+from nextscale.checkpoints import checkpoint
+from nextscale.console.progress import progress
 from nextscale.data.fashion_mnist import IMAGES, LABELS, PARTS, find, read_idx
-from nextscale.files import write_text
-from nextscale.likelihood import class_log_probabilities
-from nextscale.pixels import to_tensor
+from nextscale.generation.likelihood import class_log_probabilities
+from nextscale.machine.heap import keep_freed_memory
+from nextscale.pictures.pixels import to_tensor
+from nextscale.storage.files import write_text
 
 MODEL = "fashion-mnist"
 RESULT = Path(__file__).parents[1] / "docs/results/likelihood.json"

@@ -21,7 +21,7 @@ from gradio_client import Client
 from gradio_client.utils import QueueError
 from playwright.sync_api import sync_playwright
 
-from nextscale.files import write_text
+from nextscale.storage.files import write_text
 
 RESULT = Path(__file__).parents[1] / "docs/results/page.json"
 MODEL = "fashion-mnist"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nextscale.files import read_json, write_text
+from nextscale.storage.files import read_json, write_text
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "docs/results"

@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from nextscale.benchmark.timing import machine
-from nextscale.checkpoint import config_of
-from nextscale.cli.inference import progress
-from nextscale.cli.measuring import check_report, conclude
-from nextscale.complexity import decoder_flops
+from nextscale.checkpoints.checkpoint import config_of
+from nextscale.console.progress import progress
+from nextscale.console.report import check_report, conclude
+from nextscale.cost.flops import decoder_flops
 from nextscale.errors import UsageError
-from nextscale.files import read_json, write_text
 from nextscale.scales import areas
+from nextscale.speed.timing import machine
+from nextscale.storage.files import read_json, write_text
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 REPOSITORY = Path(__file__).parents[1]
@@ -70,9 +70,9 @@ DRAWER = """
 import importlib.util, json, sys, time
 import numpy as np, torch
 import nextscale
-from nextscale.checkpoint import config_of, load
+from nextscale.checkpoints.checkpoint import config_of, load
 from nextscale.models.build import build_model
-from nextscale.sampling import generate, last_state
+from nextscale.generation.sampling import generate, last_state
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 if importlib.util.find_spec("nextscale.acceleration"):

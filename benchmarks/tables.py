@@ -9,7 +9,7 @@ import matplotlib as mpl
 from contenders import PYRAMID, ROWS, SHARES, SINGLE, TRAININGS
 
 from nextscale.errors import UsageError
-from nextscale.files import read_json, replacing_file, write_text
+from nextscale.storage.files import read_json, replacing_file, write_text
 
 mpl.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from nextscale import checkpoint
-from nextscale.acceleration import keep_freed_memory
-from nextscale.benchmark.memory import peak_alone
-from nextscale.benchmark.timing import machine, stopwatch
-from nextscale.cli.inference import progress
-from nextscale.cli.measuring import check_report, conclude
+from nextscale.checkpoints import checkpoint
+from nextscale.console.progress import progress
+from nextscale.console.report import check_report, conclude
 from nextscale.data.fashion_mnist import IMAGES, PARTS, find, read_idx
 from nextscale.errors import UsageError
-from nextscale.pixels import to_tensor
-from nextscale.sampling import State
+from nextscale.generation.sampling import State
+from nextscale.machine.heap import keep_freed_memory
+from nextscale.machine.peaks import peak_alone
+from nextscale.pictures.pixels import to_tensor
+from nextscale.speed.timing import machine, stopwatch
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 LARGE, BUNDLED = "var-d36-512", "fashion-mnist"

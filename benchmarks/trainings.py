@@ -14,12 +14,12 @@ from typing import Any
 import yaml
 from contenders import EQUAL_COST, FINER_RATES, PYRAMID, RATES, RECIPES, SINGLE, TRAININGS
 
-from nextscale.cli.options import tell
+from nextscale.console.messages import tell
 from nextscale.errors import UsageError
-from nextscale.files import read_json, write_text
+from nextscale.storage.files import read_json, write_text
+from nextscale.storage.weights import hash_weights, read_tensors
 from nextscale.training.divergence import Diverged
 from nextscale.training.launch import STOPPED, finished, run_to_its_end
-from nextscale.weights import hash_weights, read_tensors
 
 RECORDS = "docs/results/comparison"
 SHOWN = 8  # characters of a hash

@@ -7,8 +7,8 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nextscale import released
-    from nextscale.checkpoint import load, push, save
+    from nextscale.checkpoints import published as released
+    from nextscale.checkpoints.checkpoint import load, push, save
     from nextscale.pipeline import Pipeline
 
     __version__: str
@@ -17,9 +17,9 @@ __all__ = ["Pipeline", "__version__", "load", "push", "released", "save"]
 
 _HOMES = {
     "Pipeline": "nextscale.pipeline",
-    "load": "nextscale.checkpoint",
-    "push": "nextscale.checkpoint",
-    "save": "nextscale.checkpoint",
+    "load": "nextscale.checkpoints.checkpoint",
+    "push": "nextscale.checkpoints.checkpoint",
+    "save": "nextscale.checkpoints.checkpoint",
 }
 
 
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name == "released":
-        return import_module("nextscale.released")
+        return import_module("nextscale.checkpoints.published")
     if name == "__version__":
         return metadata.version("nextscale")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

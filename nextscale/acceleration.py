@@ -3,12 +3,8 @@
 Compiling changes rounding alone; int8 is an approximation. Both act on networks in place.
 """
 
-import ctypes
 import logging
 import os
-import platform
-import shutil
-import sysconfig
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,23 +12,12 @@ from pathlib import Path
 import torch
 
 from nextscale.errors import UsageError
-from nextscale.files import cache_folder
+from nextscale.machine.instructions import can_compile
 from nextscale.models.transformer import Transformer
+from nextscale.storage.files import cache_folder
 from nextscale.tokenizer.tokenizer import Tokenizer
 
-# glibc's mallopt (malloc.h): sizes from which memory is mapped afresh, and is given back.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-M_ARENA_MAX = -8  # heaps; threads share them
 GRAPHS = 1024  # that a process may compile blocks for: models, or scales times sizes of batch
-EMULATED = "this device has no instructions for {} and emulates it, many times slower than float32"
-KEPT = 2**30  # bytes of the largest tensor whose memory is kept
-
-
-def can_compile() -> bool:
-    """Whether torch.compile finds what it builds with: a C++ compiler and Python's headers."""
-    compilers = (os.environ.get("CXX", "g++"), "g++", "clang++")
-    headers = Path(sysconfig.get_path("include")) / "Python.h"
-    return any(map(shutil.which, compilers)) and headers.is_file()
 
 
 def compile_networks(transformer: Transformer, tokenizer: Tokenizer) -> None:
@@ -137,73 +122,6 @@ def quantize_linear(transformer: Transformer) -> None:
             quantize_(part, Int8DynamicActivationInt8WeightConfig())
 
 
-def made_for(precision: str, device: torch.device) -> bool:
-    """Whether a device has instructions for a precision.
-
-    A CPU without them emulates bfloat16, float16 and int8, many times slower than float32.
-
-    Args:
-        precision: float32, bfloat16, float16 or int8.
-        device: that computes.
-    """
-    if device.type == "cuda" and precision == "bfloat16":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return True
-    x86 = platform.machine() in ("x86_64", "AMD64")
-    if precision == "bfloat16" and x86:  # oneDNN calls what it emulates by AVX-512 supported
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if precision == "bfloat16":
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if precision == "float16" and x86:
-        return torch.cpu._is_amx_fp16_supported()
-    if precision == "float16":
-        return torch.ops.mkldnn._is_mkldnn_fp16_supported()
-    if precision == "int8" and x86:
-        return torch.cpu._is_vnni_supported()
-    return True
-
-
-def drawing_precision(compiled: bool, device: torch.device) -> str:
-    """In which precision images are drawn where none is asked for."""
-    lower = compiled and device.type != "cpu" and made_for("bfloat16", device)
-    return "bfloat16" if lower else "float32"
-
-
 def can_quantize() -> bool:
     """Whether torchao, which multiplies in int8, is installed."""
     return find_spec("torchao") is not None
-
-
-def keep_freed_memory() -> None:
-    """Lets the C library keep what is freed, where it is glibc; of this process, once and for all.
-
-    It would give large tensors back at once, and the next would come as pages that the system
-    clears one by one: a fifth of the time of the decoder at 256 pixels, and of training d16. Peak
-    memory grows a little.
-    """
-    if (library := glibc()) is not None:
-        library.mallopt(M_MMAP_THRESHOLD, KEPT)
-        library.mallopt(M_TRIM_THRESHOLD, KEPT)
-
-
-def share_memory() -> None:
-    """Lets all threads allocate from one heap, where it is glibc; call it before they start.
-
-    Else each keeps what it has freed from the others: a server whose threads take turns at the
-    model grows by one job's memory a thread.
-    """
-    if (library := glibc()) is not None:
-        library.mallopt(M_ARENA_MAX, 1)
-
-
-def give_back_memory() -> None:
-    """Returns freed memory to the system, where it is glibc; for when nothing runs for a while."""
-    if (library := glibc()) is not None:
-        library.malloc_trim(0)
-
-
-def glibc() -> ctypes.CDLL | None:
-    """The C library if it is glibc."""
-    library = ctypes.CDLL(None) if os.name == "posix" else None
-    return library if hasattr(library, "gnu_get_libc_version") else None

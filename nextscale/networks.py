@@ -15,12 +15,12 @@ from torch import Tensor
 
 from nextscale.acceleration import compile_networks, quantize_linear
 from nextscale.config.model import ModelConfig
-from nextscale.devices import usable_device
 from nextscale.errors import UsageError
-from nextscale.labels import Label, label_name, label_number
-from nextscale.memory import check_memory
+from nextscale.machine.devices import usable_device
+from nextscale.machine.memory import check_memory
 from nextscale.models.build import Model
-from nextscale.pixels import crop_to, is_grey, recoloured, to_tensor, upright
+from nextscale.models.labels import Label, label_name, label_number
+from nextscale.pictures.pixels import crop_to, is_grey, recoloured, to_tensor, upright
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
 

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nextscale.config.seeds import seeds_from
 from nextscale.editing.editor import Editor
 from nextscale.errors import UsageError, check_keywords
+from nextscale.generation.rejection import candidates, check_judged, choose, own_class
+from nextscale.generation.sampling import State, generate, last_state
 from nextscale.networks import Label, Pictures, as_list, as_pictures
-from nextscale.pixels import to_pictures
-from nextscale.rejection import candidates, check_judged, choose, own_class
-from nextscale.sampling import State, generate, last_state
-from nextscale.seeds import seeds_from
+from nextscale.pictures.pixels import to_pictures
 
 Judge = Callable[[Tensor], Tensor]  # images (B, channels, H, W) in [-1, 1] to log p (B, classes)
 

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from nextscale import checkpoint
-from nextscale.classifiers import write_classifier
+from nextscale.checkpoints import checkpoint
 from nextscale.config.model import (
     ClassifierConfig,
     ModelConfig,
     TokenizerConfig,
     TransformerConfig,
 )
+from nextscale.judges.classifiers import write_classifier
+from nextscale.judges.network import Classifier
 from nextscale.models.build import Model, build_model
-from nextscale.models.classifier import Classifier
 from nextscale.pipeline import Pipeline
 from nextscale.tokenizer.tokenizer import Tokenizer
 

@@ -9,12 +9,14 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from nextscale import acceleration, checkpoint
-from nextscale.acceleration import can_compile
+from nextscale import acceleration
+from nextscale.checkpoints import checkpoint
 from nextscale.config.model import RELEASED_256, ModelConfig
 from nextscale.errors import UsageError
+from nextscale.generation.sampling import prepare
+from nextscale.machine import instructions
+from nextscale.machine.instructions import can_compile
 from nextscale.pipeline import Pipeline
-from nextscale.sampling import prepare
 from nextscale.scales import Scales, areas
 
 BATCH = 2
@@ -101,10 +103,10 @@ def test_emulated_bfloat16_is_not_what_a_cpu_is_made_for(
     avx512_bf16, amx, taken, monkeypatch
 ) -> None:
     """oneDNN supports bfloat16 on every CPU with AVX-512, and emulates it on most."""
-    monkeypatch.setattr(acceleration.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(instructions.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert acceleration.made_for("bfloat16", torch.device("cpu")) is taken
+    assert instructions.made_for("bfloat16", torch.device("cpu")) is taken
 
 
 @pytest.mark.parametrize(
@@ -117,8 +119,8 @@ def test_emulated_bfloat16_is_not_what_a_cpu_is_made_for(
     ],
 )
 def test_precision_where_none_is_asked_for(compiled, device, has, taken, monkeypatch) -> None:
-    monkeypatch.setattr(acceleration, "made_for", lambda precision, device: has)
-    assert acceleration.drawing_precision(compiled, torch.device(device)) == taken
+    monkeypatch.setattr(instructions, "made_for", lambda precision, device: has)
+    assert instructions.drawing_precision(compiled, torch.device(device)) == taken
 
 
 @compiles
@@ -169,7 +171,7 @@ def test_kernels_lie_in_the_cache_or_where_the_variable_says(monkeypatch, tmp_pa
 def test_freed_memory_is_kept() -> None:
     program = """
 import re, torch
-from nextscale.acceleration import keep_freed_memory
+from nextscale.machine.heap import keep_freed_memory
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1])
 before = resident()
@@ -187,7 +189,7 @@ print(given_back, kept)
 def test_memory_of_threads_is_shared_and_returns() -> None:
     program = """
 import ctypes, re, sys, threading
-from nextscale.acceleration import give_back_memory, keep_freed_memory, share_memory
+from nextscale.machine.heap import give_back_memory, keep_freed_memory, share_memory
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p
 library.memset.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t

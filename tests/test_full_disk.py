@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.cli.main import main
 from nextscale.config.run import TrainingConfig
 from nextscale.data.record import Record
@@ -20,9 +20,9 @@ from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
 from nextscale.evaluation.drawing import write_npz
 from nextscale.pipeline import Pipeline
+from nextscale.storage.weights import write_pickle
 from nextscale.tokenizer.tokenizer import Tokenizer
 from nextscale.training.directory import RunDirectory
-from nextscale.weights import write_pickle
 
 ROOM = 2**16  # bytes
 FULL = "the disk is full"

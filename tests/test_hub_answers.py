@@ -12,7 +12,7 @@ import pytest
 
 import nextscale
 from nextscale.errors import UsageError
-from tests.test_hub import use_endpoint
+from tests.storage.test_hub import use_endpoint
 
 COMMIT = "0" * 40
 FOUND = json.dumps({"id": "me/shoes", "sha": COMMIT, "siblings": []}).encode()

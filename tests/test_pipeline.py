@@ -5,8 +5,8 @@ from PIL import Image
 
 from nextscale.config.model import ModelConfig, SamplingConfig
 from nextscale.errors import UsageError
+from nextscale.pictures.pixels import to_pictures
 from nextscale.pipeline import Pipeline
-from nextscale.pixels import to_pictures
 
 
 @pytest.fixture

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nextscale import checkpoint
 from nextscale.app.tiles import code_colours
-from nextscale.classifiers import load_judge
+from nextscale.checkpoints import checkpoint
 from nextscale.config.model import ModelConfig
 from nextscale.evaluation.drawing import Drawing, reconstruct
-from nextscale.evaluation.extractors import load_extractor
 from nextscale.evaluation.report import drawer
-from nextscale.likelihood import class_log_probabilities, token_log_probabilities
+from nextscale.generation.likelihood import class_log_probabilities, token_log_probabilities
+from nextscale.generation.sampling import State, generate, last_state
+from nextscale.judges.classifiers import load_judge
+from nextscale.judges.extractors import load_extractor
+from nextscale.pictures.pixels import to_pictures, to_pixels
 from nextscale.pipeline import Pipeline
-from nextscale.pixels import to_pictures, to_pixels
-from nextscale.sampling import State, generate, last_state
 
 DTYPES = {torch.float32: 0.0, torch.float16: 0.03, torch.bfloat16: 0.2}  # to what images may differ
 LABELS = torch.tensor([0, 1, 2, 3] * 2)  # 3 is "none"

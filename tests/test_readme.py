@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nextscale.cli.main import COMMANDS
-from nextscale.cli.options import parser_for
+from nextscale.console.options import parser_for
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

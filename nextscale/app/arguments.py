@@ -13,13 +13,13 @@ import gradio as gr
 from annotated_types import Ge, Le, MaxLen
 from PIL import Image
 
-from nextscale.acceleration import give_back_memory
 from nextscale.app.studio import MOST_IMAGES
+from nextscale.config.seeds import LARGEST_SEED
 from nextscale.config.validation import check_type
-from nextscale.data.picture import open_picture
 from nextscale.errors import UsageError, shown
-from nextscale.pixels import checked
-from nextscale.seeds import LARGEST_SEED
+from nextscale.machine.heap import give_back_memory
+from nextscale.pictures.pixels import checked
+from nextscale.pictures.reading import open_picture
 
 LARGEST_PIXELS = 2**24  # of a picture: 16 Mpx
 ALLOWED = f"at most {LARGEST_PIXELS // 2**20} million pixels are allowed"

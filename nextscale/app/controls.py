@@ -11,8 +11,8 @@ from PIL import Image
 from nextscale.app.store import Store
 from nextscale.app.studio import Progress, Studio
 from nextscale.errors import UsageError
-from nextscale.pictures import enlarge
-from nextscale.pixels import checked
+from nextscale.pictures.grids import enlarge
+from nextscale.pictures.pixels import checked
 
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # one job at a time
 PAINTED = 336  # pixels that tiny pictures are enlarged to, at least, to be painted on

@@ -21,7 +21,7 @@ from nextscale.app.controls import (
 from nextscale.app.store import Store
 from nextscale.app.studio import MOST_CANDIDATES, Studio
 from nextscale.errors import UsageError
-from nextscale.pixels import checked
+from nextscale.pictures.pixels import checked
 
 MOST_FEATHER = 32  # pixels of a seam
 PAINT = "#ff00aa"

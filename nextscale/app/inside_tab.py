@@ -8,7 +8,7 @@ from PIL import Image
 from nextscale.app.controls import MODEL, last_sample, paintable, reporting
 from nextscale.app.studio import Studio
 from nextscale.errors import UsageError
-from nextscale.pictures import enlarge
+from nextscale.pictures.grids import enlarge
 
 
 def inside_tab(studio: Studio, drawn: gr.Gallery, chosen: gr.State) -> None:

@@ -10,7 +10,7 @@ from typing import IO
 from PIL import Image
 
 from nextscale.errors import UsageError
-from nextscale.files import FULL, disk_full
+from nextscale.storage.files import FULL, disk_full
 
 LARGEST = 2**30  # bytes of all files of a page
 BLOCK = 4096  # bytes that the smallest file takes on a disk

@@ -16,14 +16,14 @@ from PIL import Image
 
 from nextscale.app.store import Store
 from nextscale.app.tiles import code_colours, code_use, token_tiles
-from nextscale.checkpoint import identity
+from nextscale.checkpoints.checkpoint import identity
+from nextscale.config.seeds import LARGEST_SEED
 from nextscale.editing.candidates import CANDIDATE_STEP
 from nextscale.editing.marks import Mask
 from nextscale.errors import UsageError
-from nextscale.files import to_json
+from nextscale.pictures.pixels import checked, to_pictures
 from nextscale.pipeline import Pipeline
-from nextscale.pixels import checked, to_pictures
-from nextscale.seeds import LARGEST_SEED
+from nextscale.storage.files import to_json
 
 Task = Literal["inpaint", "class", "outpaint", "vary"]
 TASKS: tuple[Task, ...] = ("inpaint", "class", "outpaint", "vary")

@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from nextscale.app.guard import API
 from nextscale.app.store import Store
-from nextscale.data.picture import EXTENSIONS
 from nextscale.errors import UsageError
+from nextscale.pictures.reading import EXTENSIONS
 
 MOST_FILES = 32  # of a form
 

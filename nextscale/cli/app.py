@@ -14,7 +14,8 @@ from nextscale.cli.inference import (
     check_between,
     load_model,
 )
-from nextscale.cli.options import Parser, tell
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser
 from nextscale.errors import UsageError
 
 MOST_WAITING = 10**6  # jobs
@@ -47,10 +48,10 @@ def run(options: Namespace) -> int:
         ignored = own_environment(Path(folder), host)
         if ignored:
             tell(f"{', '.join(ignored)} are ignored; the page has options of its own")
-        from nextscale.acceleration import share_memory
         from nextscale.app.page import build_page, serve, stop
         from nextscale.app.store import Store
         from nextscale.app.studio import Studio
+        from nextscale.machine.heap import share_memory
 
         share_memory()
         pipe = load_model(options.model, options.device)

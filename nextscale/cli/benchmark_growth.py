@@ -2,9 +2,10 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.measuring import add_benchmark_arguments, conclude, measured
-from nextscale.cli.options import Parser
-from nextscale.config.benchmark import GrowthConfig
+from nextscale.cli.measuring import add_benchmark_arguments, measured
+from nextscale.config.speed import GrowthConfig
+from nextscale.console.options import Parser
+from nextscale.console.report import conclude
 
 
 def add_arguments(parser: Parser) -> None:

@@ -2,9 +2,10 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.measuring import add_benchmark_arguments, conclude, measured, tell_left_out
-from nextscale.cli.options import Parser
-from nextscale.config.benchmark import MODES, SampleConfig
+from nextscale.cli.measuring import add_benchmark_arguments, measured, tell_left_out
+from nextscale.config.speed import MODES, SampleConfig
+from nextscale.console.options import Parser
+from nextscale.console.report import conclude
 
 
 def add_arguments(parser: Parser) -> None:
@@ -14,7 +15,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Measures and prints."""
-    config, report = measured(options, SampleConfig, "sampling")
+    config, report = measured(options, SampleConfig, "drawing")
     if not config.modes:
         tell_left_out(report, "mode", MODES, "--modes")
     conclude(

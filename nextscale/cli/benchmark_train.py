@@ -2,9 +2,10 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.measuring import add_benchmark_arguments, conclude, measured, tell_left_out
-from nextscale.cli.options import Parser
-from nextscale.config.benchmark import PRECISIONS, TrainConfig
+from nextscale.cli.measuring import add_benchmark_arguments, measured, tell_left_out
+from nextscale.config.speed import PRECISIONS, TrainConfig
+from nextscale.console.options import Parser
+from nextscale.console.report import conclude
 
 
 def add_arguments(parser: Parser) -> None:
@@ -14,7 +15,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Measures and prints."""
-    config, report = measured(options, TrainConfig, "training")
+    config, report = measured(options, TrainConfig, "steps")
     if not config.precision:
         tell_left_out(report, "precision", PRECISIONS, "--precision")
     conclude(

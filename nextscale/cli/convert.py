@@ -5,7 +5,8 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser, tell
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser
 
 
 def add_arguments(parser: Parser) -> None:
@@ -30,11 +31,11 @@ def run(options: Namespace) -> int:
 
     import torch
 
-    from nextscale.checkpoint import FILES, read_config, save
-    from nextscale.files import check_replaceable
-    from nextscale.released import describe_released, from_released, holds_both
+    from nextscale.checkpoints.checkpoint import FILES, read_config, save
+    from nextscale.checkpoints.published.var import describe_released, from_released, holds_both
     from nextscale.scales import parse_scales
-    from nextscale.weights import read_pickle
+    from nextscale.storage.files import check_replaceable
+    from nextscale.storage.weights import read_pickle
 
     out = Path(options.out)
     check_replaceable(out.resolve(), FILES)

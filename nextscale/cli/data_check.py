@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import add_device_argument, check_between, progress
-from nextscale.cli.measuring import check_report, write_report
-from nextscale.cli.options import Parser
+from nextscale.cli.inference import add_device_argument, check_between
+from nextscale.console.options import Parser
+from nextscale.console.progress import progress
+from nextscale.console.report import check_report, write_report
 from nextscale.errors import UsageError, escaped
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ def run(options: Namespace) -> int:
     check_between(0.01, MOST_HOURS, hours=options.hours)
     if not options.path or not Path(options.path).is_dir():
         raise UsageError(f"{options.path!r} is not a folder; give a folder of images")
-    from nextscale.acceleration import made_for
-    from nextscale.complexity import QUICK_PRODUCT, measure_peak
     from nextscale.data.advice import advise
     from nextscale.data.check import examine, open_parts
     from nextscale.data.folder import too_few
-    from nextscale.devices import usable_device
+    from nextscale.machine.devices import usable_device
+    from nextscale.machine.instructions import made_for
+    from nextscale.machine.peaks import QUICK_PRODUCT, measure_peak
 
     device = usable_device(options.device)
     parts = open_parts(Path(options.path))
@@ -178,10 +179,10 @@ def needs_of(
     """
     from dataclasses import replace
 
-    from nextscale.benchmark.estimate import estimate
-    from nextscale.config.benchmark import EstimateConfig
     from nextscale.config.model import ModelConfig
     from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
+    from nextscale.config.speed import EstimateConfig
+    from nextscale.speed.estimate import estimate
 
     tokenizer = replace(TOKENIZERS[advice.tokenizer], image_channels=advice.channels)
     transformer = replace(TRANSFORMERS[advice.transformer], classes=len(training.names))

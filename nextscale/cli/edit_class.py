@@ -3,7 +3,7 @@
 from jsonargparse import Namespace
 
 from nextscale.cli.editing import add_redraw_arguments, redraw_marked
-from nextscale.cli.options import Parser
+from nextscale.console.options import Parser
 
 
 def add_arguments(parser: Parser) -> None:

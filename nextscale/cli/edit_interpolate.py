@@ -5,14 +5,10 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from nextscale.cli.editing import read_pictures
-from nextscale.cli.inference import (
-    Output,
-    add_device_argument,
-    add_model_arguments,
-    load_model,
-)
-from nextscale.cli.options import Parser
+from nextscale.cli.inference import add_device_argument, add_model_arguments, load_model
 from nextscale.cli.reconstruct import find_images
+from nextscale.console.options import Parser
+from nextscale.console.output import Output
 
 
 def add_arguments(parser: Parser) -> None:
@@ -28,7 +24,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Interpolates between two pictures."""
-    from nextscale.pictures import grid
+    from nextscale.pictures.grids import grid
 
     paths = [find_images([file])[0] for file in (options.first, options.second)]
     output = Output(options.out, "edits.json", paths)

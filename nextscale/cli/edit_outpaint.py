@@ -11,7 +11,7 @@ from nextscale.cli.editing import (
     keeping,
     read_given,
 )
-from nextscale.cli.options import Parser
+from nextscale.console.options import Parser
 from nextscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def on_canvas(pipe: "Pipeline", picture: "Image.Image", sides: Any, box: Any) ->
     """A picture where it lies in the canvas, around it grey."""
     import torch.nn.functional as F
 
-    from nextscale.pixels import to_pictures
+    from nextscale.pictures.pixels import to_pictures
 
     images, (left, top, right, bottom) = pipe.place([picture], sides, box)
     return to_pictures(F.pad(images, (left, right, top, bottom)))[0]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from nextscale.cli.editing import add_editing_arguments, edit_pictures, fitted, read_given
-from nextscale.cli.options import Parser
+from nextscale.console.options import Parser
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -9,7 +9,6 @@ from jsonargparse import ActionYesNo, Namespace
 
 from nextscale.cli.inference import (
     SAID_NONE,
-    Output,
     accelerate,
     add_acceleration_arguments,
     add_model_arguments,
@@ -22,16 +21,18 @@ from nextscale.cli.inference import (
     label_numbers,
     load_model,
     precision_of,
-    progress,
     take_seed,
     typed_label,
 )
-from nextscale.cli.options import Parser, tell
 from nextscale.cli.reconstruct import find_images, tell_changes, unique_names
 from nextscale.config.evaluation import MOST_IMAGES
 from nextscale.config.model import LARGEST_SIDE
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser
+from nextscale.console.output import Output
+from nextscale.console.progress import progress
 from nextscale.errors import UsageError
-from nextscale.labels import ALWAYS_NONE
+from nextscale.models.labels import ALWAYS_NONE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,8 +129,8 @@ def read_given(options: Namespace) -> Given:
 
 def read_pictures(paths: Sequence["Path"]) -> list["Image.Image"]:
     """Pictures as they are, transparency included. Raises UsageError at an unreadable one."""
-    from nextscale.data.picture import open_picture, unreadable
-    from nextscale.pixels import checked
+    from nextscale.pictures.pixels import checked
+    from nextscale.pictures.reading import open_picture, unreadable
 
     pictures = []
     for path in paths:
@@ -189,8 +190,8 @@ def edit_pictures(
         show: them before.
         told: options of the edit, for the record.
     """
-    from nextscale.checkpoint import identity
-    from nextscale.pictures import grid
+    from nextscale.checkpoints.checkpoint import identity
+    from nextscale.pictures.grids import grid
 
     sampling, output = given_sampling(options), Output(options.out, "edits.json", given.paths)
     pipe = load_model(options.model, options.device, precision_of(options))
@@ -263,7 +264,7 @@ def labels_for(pipe: "Pipeline", given: Sequence[str | int], count: int) -> list
 
 def fitted(pipe: "Pipeline", picture: "Image.Image") -> "Image.Image":
     """A picture at the model's size and in its channels."""
-    from nextscale.pixels import to_pictures
+    from nextscale.pictures.pixels import to_pictures
 
     return to_pictures(pipe.to_images([picture]))[0]
 
@@ -271,7 +272,7 @@ def fitted(pipe: "Pipeline", picture: "Image.Image") -> "Image.Image":
 def white(pipe: "Pipeline", picture: "Image.Image", mask: "Mask | None") -> "Image.Image":
     """A mask at the model's size, white where it redraws, in the picture's mode."""
     from nextscale.editing.seams import at_size
-    from nextscale.pixels import to_pictures
+    from nextscale.pictures.pixels import to_pictures
 
     images = pipe.to_images([picture])
     redrawn = 1 - at_size(pipe.kept([mask], [picture]), images)

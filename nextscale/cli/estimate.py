@@ -4,22 +4,24 @@ from dataclasses import replace
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import add_device_argument, progress
-from nextscale.cli.measuring import check_report, table, write_report
-from nextscale.cli.options import (
+from nextscale.cli.inference import add_device_argument
+from nextscale.config.model import ModelConfig
+from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
+from nextscale.config.run import TokenizerTraining, VarTraining
+from nextscale.config.speed import TASKS, EstimateConfig
+from nextscale.console.options import (
     Parser,
     add_config,
     add_dataclass,
     from_options,
     parser_for,
 )
-from nextscale.config.benchmark import TASKS, EstimateConfig
-from nextscale.config.model import ModelConfig
-from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
-from nextscale.config.run import TokenizerTraining, VarTraining
-from nextscale.documents import parse_document, read_document
+from nextscale.console.progress import progress
+from nextscale.console.report import check_report, write_report
+from nextscale.console.tables import table
 from nextscale.errors import UsageError
 from nextscale.scales import parse_scales
+from nextscale.storage.documents import parse_document, read_document
 
 OF_TRAINING = ("tasks", "batch", "activation_checkpointing")  # options that a training has
 
@@ -35,8 +37,8 @@ def run(options: Namespace) -> int:
     """Estimates and prints."""
     config = from_options(EstimateConfig, options)
     check_report(config.json, config.training, config.model)
-    from nextscale.benchmark.estimate import estimate, runs
-    from nextscale.devices import usable_device
+    from nextscale.machine.devices import usable_device
+    from nextscale.speed.estimate import estimate, runs
 
     device = usable_device(options.device)
     config, whole = described(config)
@@ -67,7 +69,7 @@ def described(config: EstimateConfig) -> tuple[EstimateConfig, ModelConfig]:
     Raises:
         UsageError: if two ways to name the networks are given, or a recipe is another command's.
     """
-    from nextscale import checkpoint
+    from nextscale.checkpoints import checkpoint
 
     presets = [name for name in (config.tokenizer_preset, config.transformer_preset) if name]
     if config.training and presets:
@@ -117,7 +119,7 @@ def networks_of(run: TokenizerTraining | VarTraining, given: str) -> ModelConfig
     Args:
         given: model whose tokenizer serves a transformer, where the training names none.
     """
-    from nextscale.checkpoint import config_of
+    from nextscale.checkpoints.checkpoint import config_of
 
     start = config_of(run.init) if run.init else None
     model = None

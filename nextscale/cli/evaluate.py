@@ -17,11 +17,12 @@ from nextscale.cli.inference import (
     given_sampling,
     load_model,
     precision_of,
-    progress,
 )
-from nextscale.cli.measuring import check_report, write_report
-from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.config.evaluation import EvaluationConfig
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser, add_config, add_dataclass, from_options
+from nextscale.console.progress import progress
+from nextscale.console.report import check_report, write_report
 from nextscale.errors import UsageError
 
 OF_DRAWING = ("count", "seed", "batch", "keep", "classifier", "out", "npz")  # alone
@@ -83,12 +84,12 @@ def run(options: Namespace) -> int:
     import torch
     from accelerate import PartialState
 
-    from nextscale.devices import usable_device
     from nextscale.evaluation.evaluation import Evaluation
-    from nextscale.evaluation.extractors import load_extractor
     from nextscale.evaluation.features import CHUNK
     from nextscale.evaluation.report import judge_images, judge_model, judge_tokenizer
-    from nextscale.weights import hash_weights
+    from nextscale.judges.extractors import load_extractor
+    from nextscale.machine.devices import usable_device
+    from nextscale.storage.weights import hash_weights
 
     state = PartialState(cpu=not torch.accelerator.is_available())
     device = str(state.device) if options.device == "auto" else str(usable_device(options.device))

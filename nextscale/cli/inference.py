@@ -2,27 +2,21 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ActionYesNo, Namespace
 
-from nextscale.cli.earlier import earlier_files, other_pictures
-from nextscale.cli.options import Parser, add_config, tell
 from nextscale.config.model import SamplingConfig
+from nextscale.config.seeds import LARGEST_SEED, fresh_seed
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser, add_config
 from nextscale.errors import UsageError, shown
-from nextscale.files import FULL, disk_full, replacing_file, to_json
-from nextscale.seeds import LARGEST_SEED, fresh_seed
 
 SAID_NONE = 'without such names; none, or "" where a class is called none, is no class'
 SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth", "mean_scales")
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from nextscale.pipeline import Judge, Pipeline
 
 
@@ -92,7 +86,7 @@ def judge_of(options: Namespace, pipe: "Pipeline") -> "Judge | None":
         return None
     if not options.classifier:
         raise UsageError("--keep needs a classifier; give --classifier")
-    from nextscale.classifiers import load_judge
+    from nextscale.judges.classifiers import load_judge
 
     return load_judge(options.classifier, pipe)
 
@@ -169,8 +163,8 @@ def load_model(name: str, device: str, precision: str = "float32") -> "Pipeline"
     """
     import torch
 
-    from nextscale.acceleration import keep_freed_memory
-    from nextscale.checkpoint import load
+    from nextscale.checkpoints.checkpoint import load
+    from nextscale.machine.heap import keep_freed_memory
 
     if not name:
         raise UsageError("the model's name is empty; `nextscale models` lists what is known")
@@ -181,8 +175,8 @@ def load_model(name: str, device: str, precision: str = "float32") -> "Pipeline"
 
 def precision_of(options: Namespace) -> str:
     """What `--precision` says, or what stands for it where it is not given."""
-    from nextscale.acceleration import drawing_precision
-    from nextscale.devices import usable_device
+    from nextscale.machine.devices import usable_device
+    from nextscale.machine.instructions import drawing_precision
 
     return options.precision or drawing_precision(options.compile, usable_device(options.device))
 
@@ -205,8 +199,9 @@ def accelerate(
     Returns:
         hash of the transformer as loaded, and what was made of it, for reports.
     """
-    from nextscale.acceleration import EMULATED, kernels, made_for
-    from nextscale.weights import hash_weights
+    from nextscale.acceleration import kernels
+    from nextscale.machine.instructions import EMULATED, made_for
+    from nextscale.storage.weights import hash_weights
 
     made = {
         "transformer": hash_weights(pipe.model.state_dict()),
@@ -226,120 +221,3 @@ def accelerate(
         if tells:
             tell(f"compiled in {seconds:.0f} s; the kernels are kept in {kernels()}")
     return made
-
-
-def check_writable(directory: Path, what: str) -> None:
-    """Raises UsageError unless a directory can be made there and written to."""
-    present = directory.absolute()
-    while not present.exists():
-        present = present.parent
-    if not present.is_dir():
-        raise UsageError(f"{present} is a file; give another {what}")
-    try:
-        TemporaryDirectory(dir=present).cleanup()
-    except OSError as error:
-        raise UsageError(
-            f"{present} cannot be written to ({error.strerror}); give another {what}"
-        ) from error
-
-
-class Output:
-    """A directory made with the first file that is written into it; every file appears whole.
-
-    It holds one run: what an earlier run of the same command wrote is removed before the first
-    file. Other files of the same name are replaced, all others left alone.
-
-    Args:
-        directory: made if it is not there.
-        record: file that lists the run's pictures, to be written before them; of
-            `earlier.RECORDS`, or empty where there is none.
-        inputs: files that are read.
-
-    Raises:
-        UsageError: here or in writing, if the directory cannot be made or written to; here, if
-            `earlier_files` raises.
-    """
-
-    def __init__(self, directory: str, record: str = "", inputs: Iterable[Path] = ()) -> None:
-        if not directory:
-            raise UsageError("--out is empty; give a directory")
-        self.directory = Path(directory)
-        check_writable(self.directory, "--out directory")
-        self.earlier = earlier_files(self.directory, record, inputs) if record else []
-        self.written: set[str] = set()
-
-    def write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
-        """Writes a file beside its place and renames it."""
-        place = self.directory / name
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self.clear()
-            with replacing_file(place) as file:
-                write(file)
-        except OSError as error:
-            said = disk_full(error) if error.errno in FULL else f"{error.strerror or error}"
-            raise UsageError(f"{place} cannot be written: {said}") from error
-        self.written.add(name)
-
-    def clear(self) -> None:
-        """Removes what an earlier run wrote, and says so."""
-        if self.earlier:
-            tell(f"{len(self.earlier)} files of an earlier run in {self.directory} are replaced")
-        while self.earlier:
-            self.earlier.pop().unlink(missing_ok=True)
-
-    def tell_others(self) -> None:
-        """Says how many pictures of others lie beside those of this run, if any."""
-        count = other_pictures(self.directory, self.written)
-        if count:
-            tell(
-                f"{self.directory} also holds {count} other picture{'s' * (count > 1)}, which "
-                "`nextscale evaluate` would count among these"
-            )
-
-    def picture(self, name: str, picture: "Image.Image") -> None:
-        """Writes a PNG."""
-        self.write(name, lambda file: picture.save(file, format="PNG"))
-
-    def animation(self, name: str, frames: Sequence["Image.Image"]) -> None:
-        """Writes a GIF."""
-        from nextscale.pictures import write_animation
-
-        self.write(name, lambda file: write_animation(file, frames))
-
-    def table(self, name: str, values: Any) -> None:
-        """Writes JSON."""
-        self.write(name, lambda file: file.write(to_json(values).encode()))
-
-
-@contextmanager
-def progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """Shows a bar with rate and time left on stderr; gives a function that counts units."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.3g} {unit}/s")
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.advance(task, done)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from nextscale.cli.options import Stop, parser_for
+from nextscale.console.options import Stop, parser_for
 from nextscale.errors import (
     UsageError,
     did_you_mean,
@@ -18,7 +18,7 @@ from nextscale.errors import (
     to_install,
     unknown,
 )
-from nextscale.files import FULL, disk_full
+from nextscale.storage.files import FULL, disk_full
 
 LONGEST_LINE = 1200  # characters of an error; a message that lists all options has a thousand
 # Command: (file in this folder, what it does). Two words where a command has parts.

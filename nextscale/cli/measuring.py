@@ -2,20 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TypeVar
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import (
-    add_device_argument,
-    check_writable,
-    progress,
-)
-from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
-from nextscale.errors import UsageError
-from nextscale.files import check_no_link, to_json, write_text
-from nextscale.tables import table
+from nextscale.cli.inference import add_device_argument
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser, add_config, add_dataclass, from_options
+from nextscale.console.progress import progress
+from nextscale.console.report import check_report
 
 T = TypeVar("T")
 
@@ -28,12 +23,12 @@ def add_benchmark_arguments(parser: Parser, kind: type) -> None:
 
 
 def measured(options: Namespace, kind: type[T], name: str) -> tuple[T, dict[str, Any]]:
-    """Runs `measure` of `nextscale.benchmark.NAME`; gives its configuration and its report."""
+    """Runs `measure` of `nextscale.speed.NAME`; gives its configuration and its report."""
     config = from_options(kind, options)
     check_report(options.json)
-    from nextscale.devices import usable_device
+    from nextscale.machine.devices import usable_device
 
-    benchmark = import_module(f"nextscale.benchmark.{name}")
+    benchmark = import_module(f"nextscale.speed.{name}")
     device = usable_device(options.device)
     with progress("measuring", benchmark.runs(config, device), "runs") as advance:
         return config, benchmark.measure(config, device, advance)
@@ -50,36 +45,3 @@ def tell_left_out(
             "emulate it slowly, or what it needs is not installed; "
             f"{option} {' '.join(known)} measures it anyway, or names what is missing"
         )
-
-
-def check_report(file: str, *inputs: str) -> None:
-    """Raises UsageError unless a report can be written there; empty is none.
-
-    Args:
-        inputs: files that the command reads, none of which it may replace.
-    """
-    if not file:
-        return
-    if Path(file).is_dir():
-        raise UsageError(f"{file} is a directory; give the name of a file")
-    check_no_link(Path(file))
-    check_writable(Path(file).parent, "file")
-    if Path(file).resolve() in [Path(name).resolve() for name in inputs if name]:
-        raise UsageError(f"{file} is read by this command and would be replaced; give another name")
-
-
-def write_report(report: Mapping[str, Any], file: str | Path) -> None:
-    """Writes a report as JSON, whole or not at all."""
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, to_json(report))
-
-
-def conclude(report: Mapping[str, Any], file: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Writes a benchmark's report, prints its rows as a table of Markdown and what it ran on."""
-    if file:
-        write_report(report, file)
-    print(table(rows))
-    print(
-        f"\n{report['processor']}, {report['threads']} threads, fp32 peak "
-        f"{report['fp32_peak_gflops']:.0f} GFLOP/s, torch {report['torch']}, {report['date']}"
-    )

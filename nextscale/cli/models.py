@@ -4,7 +4,7 @@ import json
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser
+from nextscale.console.options import Parser
 
 
 def add_arguments(parser: Parser) -> None:
@@ -14,7 +14,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Prints the models, bundled ones first."""
-    from nextscale.checkpoint import known_models
+    from nextscale.checkpoints.checkpoint import known_models
 
     models = known_models()
     if options.json:

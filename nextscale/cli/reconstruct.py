@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
-    Output,
     add_model_arguments,
     add_running_arguments,
     check_between,
     load_model,
-    progress,
 )
-from nextscale.cli.options import Parser, tell
 from nextscale.config.evaluation import MOST_IMAGES
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser
+from nextscale.console.output import Output
+from nextscale.console.progress import progress
 from nextscale.errors import UsageError, escaped
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def run(options: Namespace) -> int:
 def find_images(given: Iterable[str]) -> list[Path]:
     """Files as given, and those in folders by name. Raises UsageError where there are none."""
     from nextscale.data.listing import find_files
-    from nextscale.data.picture import known_endings
+    from nextscale.pictures.reading import known_endings
 
     paths = []
     for name in given:
@@ -114,8 +115,8 @@ def find_images(given: Iterable[str]) -> list[Path]:
 
 def read_images(paths: Sequence[Path], channels: int, size: tuple[int, int]) -> list["Image.Image"]:
     """Pictures resized and cropped to (height, width). Raises UsageError at an unreadable file."""
-    from nextscale.data.picture import read_picture
-    from nextscale.pixels import crop_to, is_grey, recoloured, to_mode
+    from nextscale.pictures.pixels import crop_to, is_grey, recoloured, to_mode
+    from nextscale.pictures.reading import read_picture
 
     pictures, changes = [], Counter()
     for path in paths:
@@ -159,14 +160,14 @@ def psnr(original: "Image.Image", decoded: "Image.Image") -> float:
 
 def row(original: "Image.Image", decoded: Sequence["Image.Image"]) -> "Image.Image":
     """The picture, then what each further scale makes of it."""
-    from nextscale.pictures import grid
+    from nextscale.pictures.grids import grid
 
     return grid([[original, *decoded]])
 
 
 def sheet(pairs: Sequence[tuple["Image.Image", "Image.Image"]]) -> "Image.Image":
     """Rows of pictures, each over the row of their reconstructions."""
-    from nextscale.pictures import grid
+    from nextscale.pictures.grids import grid
 
     rows = []
     for start in range(0, len(pairs), SHEET_COLUMNS):

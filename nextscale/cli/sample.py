@@ -10,7 +10,6 @@ from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
     SAID_NONE,
-    Output,
     accelerate,
     add_acceleration_arguments,
     add_model_arguments,
@@ -25,14 +24,16 @@ from nextscale.cli.inference import (
     label_numbers,
     load_model,
     precision_of,
-    progress,
     take_seed,
     typed_label,
 )
-from nextscale.cli.options import Parser, tell
 from nextscale.config.evaluation import MOST_IMAGES
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser
+from nextscale.console.output import Output
+from nextscale.console.progress import progress
 from nextscale.errors import UsageError
-from nextscale.memory import check_memory
+from nextscale.machine.memory import check_memory
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,8 +74,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Draws images and writes them."""
-    from nextscale.pixels import to_pictures
-    from nextscale.rejection import candidates, check_judged, choose, own_class
+    from nextscale.generation.rejection import candidates, check_judged, choose, own_class
+    from nextscale.pictures.pixels import to_pictures
     from nextscale.tokenizer.tiles import check_tile
 
     check_between(1, MOST_IMAGES, count=options.count, batch=options.batch)
@@ -195,7 +196,7 @@ def grid_rows(labels: Sequence[int], columns: int | None) -> list[list[int]]:
 
     Without a number of columns, several images of a label begin a row of their own.
     """
-    from nextscale.pictures import square
+    from nextscale.pictures.grids import square
 
     groups = [
         [i for i, other in enumerate(labels) if other == label] for label in sorted(set(labels))
@@ -215,7 +216,7 @@ def write_grids(
     growth: Sequence[Sequence["Image.Image"]],
 ) -> None:
     """Writes `grid.png`, and `growing.gif` if pictures after every scale are given."""
-    from nextscale.pictures import grid
+    from nextscale.pictures.grids import grid
 
     output.picture("grid.png", grid([[pictures[i] for i in row] for row in rows]))
     if growth:
@@ -240,7 +241,7 @@ def record(
     seeds: Sequence[int],
 ) -> dict[str, Any]:
     """All that repeats the draw, bit for bit on a machine of the same kind."""
-    from nextscale.checkpoint import identity
+    from nextscale.checkpoints.checkpoint import identity
 
     return {
         **identity(pipe, options.model, made["transformer"]),
@@ -276,8 +277,9 @@ def speed(
 
     The share is left out where the rate is above that peak: the device was busy with other work.
     """
-    from nextscale.complexity import PEAK_PRODUCTS, drawing_flops, measure_peak
-    from nextscale.sampling import strengths_of
+    from nextscale.cost.flops import drawing_flops
+    from nextscale.generation.sampling import strengths_of
+    from nextscale.machine.peaks import PEAK_PRODUCTS, measure_peak
 
     guided = any(strengths_of(pipe.model, sampling["cfg"], sampling["guidance"]))
     decodes = len(pipe.tokenizer.config.scales) if grow else 1

@@ -7,7 +7,6 @@ from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
     SAID_NONE,
-    Output,
     add_device_argument,
     add_sampling_arguments,
     add_seed_argument,
@@ -17,7 +16,8 @@ from nextscale.cli.inference import (
     take_seed,
     typed_label,
 )
-from nextscale.cli.options import Parser, add_config
+from nextscale.console.options import Parser, add_config
+from nextscale.console.output import Output
 from nextscale.errors import UsageError
 
 if TYPE_CHECKING:

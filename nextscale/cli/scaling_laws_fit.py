@@ -2,9 +2,9 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import Output
-from nextscale.cli.options import Parser, add_config, add_dataclass, from_options
 from nextscale.config.scaling import FitConfig
+from nextscale.console.options import Parser, add_config, add_dataclass, from_options
+from nextscale.console.output import Output
 
 
 def add_arguments(parser: Parser) -> None:

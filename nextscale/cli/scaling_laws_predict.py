@@ -2,8 +2,9 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.config.scaling import PredictConfig
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser, add_config, add_dataclass, from_options
 from nextscale.errors import UsageError
 
 
@@ -18,10 +19,10 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Predicts and prints."""
     config = from_options(PredictConfig, options)
-    from nextscale.cli.measuring import check_report, write_report
-    from nextscale.files import read_json
+    from nextscale.console.report import check_report, write_report
     from nextscale.scaling_laws.curves import QUANTITIES
     from nextscale.scaling_laws.predict import predict
+    from nextscale.storage.files import read_json
 
     check_report(options.json, options.fit)
     report = read_json(options.fit)

@@ -2,9 +2,10 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser, add_config, add_dataclass, from_options, tell
 from nextscale.cli.training import THEMES
 from nextscale.config.scaling import LadderConfig
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser, add_config, add_dataclass, from_options
 from nextscale.errors import UsageError
 
 THEMES_OF_ALL_RUNS = {

@@ -2,10 +2,10 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser, from_options
 from nextscale.cli.train_var import add_arguments as add_var_arguments
 from nextscale.cli.train_var import train
 from nextscale.config.run import VarTraining
+from nextscale.console.options import Parser, from_options
 from nextscale.errors import UsageError
 
 

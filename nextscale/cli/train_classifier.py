@@ -2,9 +2,9 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser, from_options
 from nextscale.cli.training import add_training_arguments, check_run, finish
 from nextscale.config.run import ClassifierTraining
+from nextscale.console.options import Parser, from_options
 from nextscale.errors import UsageError
 
 

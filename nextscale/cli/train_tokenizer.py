@@ -2,10 +2,10 @@
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser, from_options
 from nextscale.cli.training import add_presets, add_training_arguments, check_run, finish
 from nextscale.config.presets import TOKENIZER_TRAINING, TOKENIZERS
 from nextscale.config.run import TokenizerTraining
+from nextscale.console.options import Parser, from_options
 
 
 def add_arguments(parser: Parser) -> None:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from nextscale.cli.options import Parser, from_options, tell
 from nextscale.cli.training import add_presets, add_training_arguments, check_run, finish
 from nextscale.config.presets import TRANSFORMERS
 from nextscale.config.run import VarTraining
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser, from_options
 from nextscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def train(config: VarTraining, command: str) -> int:
 
 def check_tokenizer(run: "RunDirectory", tokenizer: "Pipeline") -> None:
     """Raises UsageError if a run that is continued began with another tokenizer."""
-    from nextscale.checkpoint import read_config
+    from nextscale.checkpoints.checkpoint import read_config
 
     latest = run.latest()
     if latest is None:

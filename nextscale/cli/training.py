@@ -10,8 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nextscale.cli.options import Parser, add_config, add_dataclass, tell
 from nextscale.config.run import TrainingConfig
+from nextscale.console.messages import tell
+from nextscale.console.options import Parser, add_config, add_dataclass
 from nextscale.errors import UsageError
 from nextscale.training.options import FREE, is_record, options_of, read_options
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from nextscale.config.model import LARGEST_SIDE
+from nextscale.config.seeds import LARGEST_SEED
 from nextscale.errors import check_range, unknown
-from nextscale.seeds import LARGEST_SEED
 
 MOST_IMAGES = 10**7  # that one command makes
 METRICS = ("fid", "is", "precision", "recall", "kid")

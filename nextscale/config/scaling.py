@@ -6,11 +6,11 @@ Names are those of the command line, with dashes there. Nothing here imports tor
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
-from nextscale.config.benchmark import FASTEST
 from nextscale.config.model import LARGEST_DEPTH, LARGEST_WIDTH
 from nextscale.config.run import VarTraining
+from nextscale.config.seeds import LARGEST_SEED
+from nextscale.config.speed import FASTEST
 from nextscale.errors import UsageError, check_range, shown
-from nextscale.seeds import LARGEST_SEED
 
 GIVEN_BY_LADDER = ("model.depth", "model.width", "model.heads", "learning_rate", "out", "resume")
 

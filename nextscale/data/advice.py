@@ -117,7 +117,7 @@ def transformer_for(images: int, tokenizer: TokenizerConfig, flops: float) -> tu
     It is the deepest one that can make the least number of steps, of those that the number of
     images justifies; the shallowest if none can. Of one depth, it is the plainest.
     """
-    from nextscale.complexity import transformer_flops
+    from nextscale.cost.flops import transformer_flops
 
     deepest = next((depth for most, depth in DEPTHS if images < most), DEEPEST)
     plain = {p.depth: name for name, p in TRANSFORMERS.items() if name == f"d{p.depth}"}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nextscale.data.order import Samples, uniforms
-from nextscale.pixels import cover, crop_to
+from nextscale.pictures.pixels import cover, crop_to
 
 Kind = Literal["released", "plain", "shift"]
 

@@ -14,8 +14,8 @@ import numpy as np
 from nextscale.data.folder import with_classes_of
 from nextscale.data.layout import Layout, find_layout
 from nextscale.data.listing import Listing, scan
-from nextscale.data.picture import decode, reason_of
-from nextscale.pixels import is_grey
+from nextscale.pictures.pixels import is_grey
+from nextscale.pictures.reading import decode, reason_of
 
 
 @dataclass(frozen=True)

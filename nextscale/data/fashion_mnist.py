@@ -21,8 +21,8 @@ from nextscale.data.augment import FLIP_RATE, Augmentation
 from nextscale.data.order import Samples
 from nextscale.data.record import Record
 from nextscale.errors import UsageError, to_install
-from nextscale.files import cache_folder
-from nextscale.pixels import to_tensor
+from nextscale.pictures.pixels import to_tensor
+from nextscale.storage.files import cache_folder
 
 NAMES = (
     "T-shirt/top",

@@ -17,10 +17,10 @@ from nextscale.data.augment import Augmentation
 from nextscale.data.layout import find_layout
 from nextscale.data.listing import Listing, scan
 from nextscale.data.order import Samples
-from nextscale.data.picture import decode, read_picture, reason_of
 from nextscale.data.record import Record
 from nextscale.errors import UsageError
-from nextscale.pixels import to_tensor
+from nextscale.pictures.pixels import to_tensor
+from nextscale.pictures.reading import decode, read_picture, reason_of
 
 CLASSES_SHOWN = 5  # in a message
 

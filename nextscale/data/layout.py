@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nextscale.data.listing import ending, hidden
-from nextscale.data.picture import EXTENSIONS
 from nextscale.errors import UsageError
+from nextscale.pictures.reading import EXTENSIONS
 
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation", "dev")

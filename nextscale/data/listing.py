@@ -11,15 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nextscale.data.picture import EXTENSIONS, known_endings
+from nextscale.console.earlier import SHEETS
 from nextscale.errors import UsageError
+from nextscale.pictures.reading import EXTENSIONS, known_endings
 
-# What commands write beside their images, as patterns, by the file that describes these.
-SHEETS = {
-    "samples.json": ("grid.png", "growing.gif"),
-    "edits.json": ("sheet.png",),
-    "reconstructions.json": ("sheet.png", "*-pyramid.png"),
-}
 # What systems put beside pictures (macOS, Windows, Synology); lower case.
 CLUTTER = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")
 HIDDEN, OVERVIEW, BARE = "hidden", "overviews", "without ending"  # kinds of what is left out

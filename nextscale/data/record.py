@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextscale.errors import UsageError
-from nextscale.files import read_json, write_text
+from nextscale.storage.files import read_json, write_text
 
 SHOWN = 3  # files or classes, in a message
 

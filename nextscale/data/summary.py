@@ -13,8 +13,8 @@ from nextscale.data.folder import ImageFolder
 from nextscale.data.images import Share, Source
 from nextscale.data.layout import find_layout
 from nextscale.data.listing import Listing, left_out
-from nextscale.data.picture import open_picture
-from nextscale.pixels import is_grey, turned
+from nextscale.pictures.pixels import is_grey, turned
+from nextscale.pictures.reading import open_picture
 
 SIZED = 2000  # files whose size is looked up, evenly spaced
 DECODED = 32  # files whose colours are looked at

@@ -20,12 +20,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nextscale.arrays import map_array
 from nextscale.data.images import Source
 from nextscale.data.order import Samples
 from nextscale.data.record import Record
 from nextscale.errors import UsageError
-from nextscale.files import (
+from nextscale.scales import length
+from nextscale.storage.arrays import map_array
+from nextscale.storage.files import (
     check_no_link,
     check_plain,
     disk_errors,
@@ -35,7 +36,6 @@ from nextscale.files import (
     synchronize,
     write_text,
 )
-from nextscale.scales import length
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 CHUNK = 250  # images encoded at once; part of the key, since rounding may depend on it
@@ -150,7 +150,7 @@ def cache_tokens(
                 prepare(beside, len(source), copies, tokenizer)
                 write_text(beside / "cache.json", json.dumps(shaped_by, indent=2))
             wait()
-            fill(beside, tokenizer, source, rank, processes, tell)
+            encode_missing(beside, tokenizer, source, rank, processes, tell)
             wait()
             if rank == 0:
                 hashes = check_arrays(beside, tokenizer, source, copies)
@@ -271,7 +271,7 @@ def prepare(folder: Path, images: int, copies: int, tokenizer: Tokenizer) -> Non
         os.replace(beside, folder / f"{name}.npy")
 
 
-def fill(
+def encode_missing(
     folder: Path, tokenizer: Tokenizer, source: Source, rank: int, processes: int, tell: Tell
 ) -> None:
     """Encodes this process's chunks that are not marked as done."""

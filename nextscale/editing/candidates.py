@@ -8,8 +8,8 @@ from torch import Tensor
 
 from nextscale.editing.tasks import Edited, redraw
 from nextscale.errors import UsageError, shown
-from nextscale.likelihood import token_log_probabilities
-from nextscale.memory import check_memory
+from nextscale.generation.likelihood import token_log_probabilities
+from nextscale.machine.memory import check_memory
 from nextscale.models.build import Model
 from nextscale.tokenizer.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nextscale.editing.candidates import Attempt, attempt
-from nextscale.editing.holes import fill
+from nextscale.editing.holes import fill_holes
 from nextscale.editing.masks import Rule, keep_per_scale
 from nextscale.editing.seams import paste
 from nextscale.errors import UsageError
@@ -86,7 +86,7 @@ def outpaint(
             continue
         keep = known[part][:, 0].float()
         masks = keep_per_scale(keep, model.scales, rule)
-        before = fill(canvas[part], known[part])
+        before = fill_holes(canvas[part], known[part])
         given = [(seed + number * WINDOW_SEEDS) % 2**63 for seed in seeds]
         drawn, found = attempt(model, tokenizer, before, masks, labels, seeds=given, **options)
         canvas[part] = paste(drawn, before, keep, feather)

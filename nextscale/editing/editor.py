@@ -10,20 +10,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nextscale.config.seeds import seeds_from
 from nextscale.editing.candidates import Attempt, attempt, best_of
 from nextscale.editing.canvas import Sides, outpaint
-from nextscale.editing.holes import fill as fill_holes
+from nextscale.editing.holes import fill_holes
 from nextscale.editing.marks import Box, Masks, check_box, keep_of
 from nextscale.editing.masks import Rule, first_scales, keep_per_scale
 from nextscale.editing.seams import at_size
 from nextscale.editing.seams import paste as paste_back
 from nextscale.editing.tasks import interpolate, redraw
 from nextscale.errors import UsageError, check_keywords
-from nextscale.likelihood import log_likelihood
+from nextscale.generation.likelihood import log_likelihood
+from nextscale.generation.sampling import generate
 from nextscale.networks import Label, Networks, Pictures, as_pictures
-from nextscale.pixels import to_pictures
-from nextscale.sampling import generate
-from nextscale.seeds import seeds_from
+from nextscale.pictures.pixels import to_pictures
 
 INTERNAL = ("generator", "constrain", "labels")  # options of drawing that edits set themselves
 

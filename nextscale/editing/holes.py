@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def fill(images: Tensor, known: Tensor) -> Tensor:
+def fill_holes(images: Tensor, known: Tensor) -> Tensor:
     """Images whose unknown pixels are a smooth continuation of the known ones.
 
     Each takes its value from the finest halving of the image in which its place is known
@@ -22,6 +22,6 @@ def fill(images: Tensor, known: Tensor) -> Tensor:
         return images
     share = F.avg_pool2d(known.float(), 2, ceil_mode=True)
     halved = F.avg_pool2d(images, 2, ceil_mode=True) / share.clamp(min=1e-6)
-    coarse = fill(halved, share > 0)
+    coarse = fill_holes(halved, share > 0)
     pushed = F.interpolate(coarse, images.shape[2:], mode="bilinear")
     return torch.where(known, images, pushed)

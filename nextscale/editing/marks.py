@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nextscale.errors import UsageError
-from nextscale.pixels import crop_to, to_mode
+from nextscale.pictures.pixels import crop_to, to_mode
 from nextscale.scales import Scale, describe
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the picture

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from nextscale.editing.masks import Rule, keep_per_scale
 from nextscale.errors import UsageError
+from nextscale.generation.sampling import generate
 from nextscale.models.build import Model
-from nextscale.sampling import generate
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from accelerate import PartialState
 from numpy.typing import NDArray
 
-from nextscale.arrays import read_array
 from nextscale.errors import UsageError, shown
-from nextscale.files import read_json, replacing_file, to_json, write_text
+from nextscale.storage.arrays import read_array
+from nextscale.storage.files import read_json, replacing_file, to_json, write_text
 
 SETTINGS = "settings.json"
 Arrays = dict[str, NDArray]

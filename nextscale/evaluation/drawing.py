@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nextscale import rejection
 from nextscale.evaluation.chunks import Arrays, Chunks
-from nextscale.evaluation.extractors import Extractor
 from nextscale.evaluation.features import see
-from nextscale.evaluation.images import Pixels
-from nextscale.files import check_no_link, disk_errors, replacing_file, reserve
+from nextscale.evaluation.sets import Pixels
+from nextscale.generation import rejection
+from nextscale.judges.extractors import Extractor
+from nextscale.pictures.pixels import to_pixels, to_tensor
 from nextscale.pipeline import Judge, Pipeline
-from nextscale.pixels import to_pixels, to_tensor
+from nextscale.storage.files import check_no_link, disk_errors, replacing_file, reserve
 
 Draw = Callable[[Tensor, Sequence[int]], Tensor]  # labels (B,), a seed each; images in [-1, 1]
 

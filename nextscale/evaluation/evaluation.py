@@ -12,14 +12,11 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from nextscale.arrays import read_npz
-from nextscale.complexity import processor
 from nextscale.config.evaluation import METRICS, EvaluationConfig
 from nextscale.data.layout import TEST, TRAIN, VALIDATION, entries_of, split_of
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
 from nextscale.evaluation.drawing import reconstruct
-from nextscale.evaluation.extractors import Extractor
 from nextscale.evaluation.features import (
     CHUNK,
     Advance,
@@ -29,7 +26,6 @@ from nextscale.evaluation.features import (
     read_statistics,
     write_statistics,
 )
-from nextscale.evaluation.images import FolderImages, ImageSet, is_array, open_raw
 from nextscale.evaluation.metrics import (
     SERVED_BY_STATISTICS,
     Features,
@@ -38,10 +34,14 @@ from nextscale.evaluation.metrics import (
     compare,
     frechet_distance,
 )
-from nextscale.memory import check_memory
+from nextscale.evaluation.sets import FolderImages, ImageSet, is_array, open_raw
+from nextscale.judges.extractors import Extractor
+from nextscale.machine.memory import check_memory
+from nextscale.machine.peaks import processor
 from nextscale.pipeline import Pipeline
 from nextscale.scales import Scale, describe
-from nextscale.weights import HASH_SHOWN, hash_weights, identify
+from nextscale.storage.arrays import read_npz
+from nextscale.storage.weights import HASH_SHOWN, hash_weights, identify
 
 Report = dict[str, Any]
 Show = Callable[[str, int], AbstractContextManager[Advance]]  # what is done, on how many images

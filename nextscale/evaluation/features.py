@@ -11,14 +11,14 @@ import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
 
-from nextscale.arrays import numbers, read_npz
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Arrays, Chunks
-from nextscale.evaluation.extractors import Extractor
-from nextscale.evaluation.images import ImageSet, Pixels, digest
 from nextscale.evaluation.metrics import Features, Statistics
-from nextscale.files import cache_folder, replacing_file
+from nextscale.evaluation.sets import ImageSet, Pixels, digest
+from nextscale.judges.extractors import Extractor
 from nextscale.scales import Scale, describe
+from nextscale.storage.arrays import numbers, read_npz
+from nextscale.storage.files import cache_folder, replacing_file
 
 CHUNK = 250  # images seen at once; rounding may depend on it
 SHOWN = 16  # characters of a hash

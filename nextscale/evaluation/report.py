@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextscale.classifiers import classifier_names, is_classifier, judge_identity, load_judge
-from nextscale.complexity import check_drawing_room, parameters
+from nextscale.cost.flops import parameters
+from nextscale.cost.room import check_drawing_room
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
 from nextscale.evaluation.drawing import Draw, Drawing, write_npz
 from nextscale.evaluation.evaluation import Evaluation, Report
 from nextscale.evaluation.features import check_size, gathered
+from nextscale.generation.sampling import generate, last_state, strengths_of
+from nextscale.judges.classifiers import classifier_names, is_classifier, judge_identity, load_judge
+from nextscale.judges.perceptual import PerceptualUnavailable, perceptual_distance
 from nextscale.pipeline import Pipeline
-from nextscale.sampling import generate, last_state, strengths_of
-from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
-from nextscale.weights import hash_weights, identify
+from nextscale.storage.weights import hash_weights, identify
 
 
 def judge_model(

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextscale.errors import UsageError
-from nextscale.files import read_json
 from nextscale.scaling_laws.records import check_records
+from nextscale.storage.files import read_json
 from nextscale.training.log import read_log
 
 LEAST = 3  # models, for a law and its residuals

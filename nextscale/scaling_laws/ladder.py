@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 
 from nextscale.config.run import VarTraining
 from nextscale.config.scaling import LadderConfig
-from nextscale.documents import parse_document, read_document
 from nextscale.errors import UsageError
-from nextscale.files import write_text
+from nextscale.storage.documents import parse_document, read_document
+from nextscale.storage.files import write_text
 from nextscale.training.launch import STOPPED, finished, run_to_its_end
 from nextscale.training.options import check_options
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from nextscale.console.tables import table
 from nextscale.scaling_laws.curves import QUANTITIES
-from nextscale.tables import table
 
 OVERFIT = 0.005  # rise of the test loss above its lowest, from which a run is named
 

@@ -11,13 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nextscale.classifiers import CLASSIFIER, write_classifier
-from nextscale.complexity import TRAINED, check_room
 from nextscale.config.run import ClassifierTraining
+from nextscale.cost.room import TRAINED, check_room
 from nextscale.data.images import Batch
-from nextscale.models.classifier import Classifier
+from nextscale.judges.classifiers import CLASSIFIER, write_classifier
+from nextscale.judges.network import Classifier
+from nextscale.storage.weights import read_tensors
 from nextscale.training.schedule import parameter_groups
-from nextscale.weights import read_tensors
 
 
 class ClassifierStage:

@@ -19,14 +19,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nextscale.checkpoint import bundled_names
-from nextscale.classifiers import classifier_names
+from nextscale.checkpoints.checkpoint import bundled_names
 from nextscale.config.presets import RELEASED
 from nextscale.config.run import TrainingConfig
 from nextscale.data.record import Record, differences, read_record, same_numbers, write_record
 from nextscale.data.source import DATA_SETS
 from nextscale.errors import UsageError
-from nextscale.files import (
+from nextscale.judges.classifiers import classifier_names
+from nextscale.storage.files import (
     append_text,
     check_all_plain,
     check_replaceable,

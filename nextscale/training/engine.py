@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedType
 
-from nextscale.acceleration import EMULATED, can_compile, keep_freed_memory, made_for
 from nextscale.config.run import TrainingConfig
-from nextscale.devices import best_device
 from nextscale.errors import UsageError
+from nextscale.machine.devices import best_device
+from nextscale.machine.heap import keep_freed_memory
+from nextscale.machine.instructions import EMULATED, can_compile, made_for
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from nextscale.errors import UsageError, shown
-from nextscale.files import parse_json, read_text
+from nextscale.storage.files import parse_json, read_text
 
 LARGEST_STEP = 10**12
 

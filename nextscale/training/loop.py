@@ -16,11 +16,12 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from nextscale.acceleration import can_compile
-from nextscale.complexity import parameters
 from nextscale.config.run import TrainingConfig
+from nextscale.cost.flops import parameters
 from nextscale.data.images import Batch, Source
-from nextscale.files import replacing
+from nextscale.machine.instructions import can_compile
+from nextscale.storage.files import replacing
+from nextscale.storage.weights import write_pickle
 from nextscale.training.best import Best
 from nextscale.training.directory import FINAL, RunDirectory
 from nextscale.training.divergence import Divergence
@@ -34,7 +35,6 @@ from nextscale.training.saved import TRAINING, check_tensors, load_training
 from nextscale.training.schedule import Schedule, set_rates
 from nextscale.training.stage import Stage, Weights
 from nextscale.training.state import TrainState
-from nextscale.weights import write_pickle
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 SHOWN = 16  # images of the pictures made at a validation

@@ -20,11 +20,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import save_image
 
-from nextscale.acceleration import made_for
-from nextscale.complexity import PEAK_PRODUCTS, count_flops, measure_peak, peak_memory
 from nextscale.config.run import TrainingConfig
+from nextscale.cost.flops import count_flops
 from nextscale.errors import escaped
-from nextscale.files import replacing_file
+from nextscale.machine.instructions import made_for
+from nextscale.machine.peaks import PEAK_PRODUCTS, measure_peak, peak_memory
+from nextscale.storage.files import replacing_file
 from nextscale.training.best import Best
 from nextscale.training.directory import PICTURES, RunDirectory
 from nextscale.training.hints import hints

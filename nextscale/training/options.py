@@ -9,7 +9,7 @@ from typing import Any
 
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
-from nextscale.files import check_no_link, read_json
+from nextscale.storage.files import check_no_link, read_json
 
 # Not options of the whole run, but how it was called, and what its data has.
 DERIVED = (

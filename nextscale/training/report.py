@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from nextscale.files import write_text
+from nextscale.storage.files import write_text
 from nextscale.training.chart import chart
 from nextscale.training.directory import PICTURES
 from nextscale.training.hints import hints

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nextscale.config.validation import check_type
 from nextscale.errors import UsageError
+from nextscale.storage.weights import read_pickle
 from nextscale.training.log import LARGEST_STEP
-from nextscale.weights import read_pickle
 
 TRAINING = "training.pt"
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale import checkpoint
-from nextscale.complexity import TRAINED, check_room
+from nextscale.checkpoints import checkpoint
 from nextscale.config.model import TokenizerConfig, TransformerConfig
 from nextscale.config.run import TokenizerTraining, VarTraining
+from nextscale.cost.room import TRAINED, check_room
 from nextscale.errors import UsageError
+from nextscale.generation.sampling import check_options
 from nextscale.models.build import Model, build_model
 from nextscale.pipeline import Pipeline
-from nextscale.sampling import check_options
 from nextscale.scales import Scale, Scales, describe, parse_scales, position, spans
 from nextscale.tokenizer.tokenizer import Tokenizer
 

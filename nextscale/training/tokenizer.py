@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from nextscale import checkpoint
-from nextscale.classifiers import classifier_names
-from nextscale.complexity import TRAINED, check_room
+from nextscale.checkpoints import checkpoint
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import TokenizerTraining
+from nextscale.cost.room import TRAINED, check_room
 from nextscale.data.images import Batch
 from nextscale.errors import UsageError
+from nextscale.judges.classifiers import classifier_names
+from nextscale.judges.perceptual import PerceptualUnavailable, perceptual_distance
 from nextscale.pipeline import Pipeline
+from nextscale.storage.weights import read_tensors
 from nextscale.tokenizer.quantizer import Quantized
 from nextscale.tokenizer.tokenizer import Tokenizer
 from nextscale.training.discriminator import (
@@ -31,9 +33,7 @@ from nextscale.training.discriminator import (
     discriminator_loss,
     generator_loss,
 )
-from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance
 from nextscale.training.schedule import parameter_groups
-from nextscale.weights import read_tensors
 
 if TYPE_CHECKING:  # `estimate` needs the objectives alone, at once
     from accelerate import Accelerator

@@ -12,22 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import VarTraining
 from nextscale.data.images import Batch
 from nextscale.data.order import uniforms
-from nextscale.likelihood import read_by
+from nextscale.generation.likelihood import read_by
+from nextscale.generation.sampling import generate, last_state
 from nextscale.models.ar import AR
 from nextscale.models.build import Model, build_model
-from nextscale.pictures import grid
+from nextscale.pictures.grids import grid
+from nextscale.pictures.pixels import to_pictures, to_tensor
 from nextscale.pipeline import Pipeline
-from nextscale.pixels import to_pictures, to_tensor
-from nextscale.sampling import generate, last_state
 from nextscale.scales import areas, spans
+from nextscale.storage.weights import read_tensors
 from nextscale.training.schedule import decays, parameter_groups
 from nextscale.training.tokenizer import entropy
-from nextscale.weights import read_tensors
 
 if TYPE_CHECKING:  # `estimate` needs the objectives alone, at once
     from accelerate import Accelerator

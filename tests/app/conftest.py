@@ -8,7 +8,7 @@ import pytest
 
 from nextscale.app.store import Store
 from nextscale.app.studio import Studio
-from nextscale.checkpoint import load
+from nextscale.checkpoints.checkpoint import load
 
 
 @pytest.fixture(scope="session")

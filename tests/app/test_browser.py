@@ -129,6 +129,7 @@ def test_a_long_job_stops(page) -> None:
     page.evaluate("() => { document.querySelector('#drawn-summary').dataset.old = 'yes' }")
     more(page)
     page.get_by_label("Seed", exact=False).locator("visible=true").first.fill("77")
+    page.keyboard.press("Tab")  # the control takes a number when it is left
     button(page, "Draw").click()
     page.get_by_text("seeds from 77").wait_for()
 
@@ -158,6 +159,7 @@ def test_an_example_to_start_from(page) -> None:
 def test_mean_scales_have_a_control(page) -> None:
     more(page)
     page.get_by_label("Mean scales").locator("visible=true").first.fill("6")
+    page.keyboard.press("Tab")  # the control takes a number when it is left
     button(page, "Draw").click()
     page.get_by_text("drawn, seeds from").wait_for()
     with page.expect_download() as download:

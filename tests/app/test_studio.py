@@ -11,7 +11,7 @@ from PIL import Image
 from nextscale.app.tiles import code_colours, code_use, token_tiles
 from nextscale.cli.main import main
 from nextscale.errors import UsageError
-from nextscale.pixels import to_pictures
+from nextscale.pictures.pixels import to_pictures
 
 PLAIN = {"cfg": 0.0, "top_k": 0, "top_p": 0.0, "smooth": False}
 KEEPING = {"rule": "released", "recode": False, "feather": 0}

@@ -6,10 +6,10 @@ import coherence
 import pytest
 import torch
 
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.data.fashion_mnist import PACKAGED
-from nextscale.files import read_json
-from nextscale.sampling import generate, last_state
+from nextscale.generation.sampling import generate, last_state
+from nextscale.storage.files import read_json
 
 LABELS = torch.tensor([0, 1, 2, 0, 1])
 SEED = 7  # of the first image

@@ -15,9 +15,9 @@ import torch
 import trainings
 from diffusion import DiffusionTraining
 
-from nextscale.cli.options import from_options, parser_for
 from nextscale.cli.training import add_training_arguments
 from nextscale.config.run import TokenizerTraining, VarTraining
+from nextscale.console.options import from_options, parser_for
 from nextscale.errors import UsageError
 from nextscale.models.transformer import MLP
 

@@ -15,7 +15,7 @@ from contenders import Row
 
 from nextscale.evaluation.drawing import Drawing
 from nextscale.evaluation.metrics import Features
-from nextscale.files import read_json
+from nextscale.storage.files import read_json
 from nextscale.training.divergence import Diverged
 
 COUNT, TUNING_COUNT = 30, 12

@@ -14,7 +14,7 @@ from latents import Latents, prepare_latents
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import DataConfig
 from nextscale.data.source import open_data

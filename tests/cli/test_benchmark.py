@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from nextscale.benchmark import sampling, training
-from nextscale.checkpoint import config_of
+from nextscale.checkpoints.checkpoint import config_of
 from nextscale.cli.estimate import described
 from nextscale.cli.main import main
-from nextscale.config.benchmark import EstimateConfig, SampleConfig
 from nextscale.config.model import ModelConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
+from nextscale.config.speed import EstimateConfig, SampleConfig
+from nextscale.speed import drawing as sampling
+from nextscale.speed import steps as training
 
 
 def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

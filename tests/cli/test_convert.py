@@ -3,9 +3,10 @@ import pickle
 import pytest
 import torch
 
-from nextscale import checkpoint, weights
+from nextscale.checkpoints import checkpoint
+from nextscale.checkpoints.published.var import from_released
 from nextscale.cli.main import main
-from nextscale.released import from_released
+from nextscale.storage import weights
 from tests.parity.figures import COPY, load
 
 

@@ -12,13 +12,13 @@ from PIL import Image
 
 from nextscale.cli.data_check import runs_of
 from nextscale.cli.main import main
-from nextscale.cli.options import from_options, parser_for
 from nextscale.cli.train_tokenizer import add_arguments as tokenizer_arguments
 from nextscale.cli.train_var import add_arguments as var_arguments
-from nextscale.complexity import transformer_flops
 from nextscale.config.model import ModelConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import TokenizerTraining, VarTraining
+from nextscale.console.options import from_options, parser_for
+from nextscale.cost.flops import transformer_flops
 from nextscale.data.advice import advise
 from tests.data.folders import picture, write
 
@@ -32,8 +32,8 @@ def _quick_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
         cost = {"seconds_per_image": 0.5, "memory_bytes": 2**30}
         return {"rows": [{"task": t, **cost} for t in config.tasks]}
 
-    monkeypatch.setattr("nextscale.benchmark.estimate.estimate", estimate)
-    monkeypatch.setattr("nextscale.complexity.measure_peak", lambda *_, **__: 100e9)
+    monkeypatch.setattr("nextscale.speed.estimate.estimate", estimate)
+    monkeypatch.setattr("nextscale.machine.peaks.measure_peak", lambda *_, **__: 100e9)
 
 
 @pytest.fixture

@@ -232,7 +232,10 @@ def test_pillow_is_quiet_in_commands_and_not_in_programs_that_import_us(tmp_path
     cut_off = b"Exif\0\0II*\0\x08\0\0\0\x05\0"
     for name in ("a.jpg", "b.jpg"):
         Image.new("L", (28, 28)).save(tmp_path / name, exif=cut_off)
-    read = "import nextscale.pixels as p; from PIL import Image; p.checked(Image.open('a.jpg'))"
+    read = (
+        "import nextscale.pictures.pixels as p; from PIL import Image; "
+        "p.checked(Image.open('a.jpg'))"
+    )
     program = subprocess.run(
         [sys.executable, "-W", "always", "-c", read], cwd=tmp_path, capture_output=True, text=True
     )

@@ -1,6 +1,6 @@
 import json
 
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.cli.main import main
 from nextscale.config.presets import RELEASED
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from nextscale.cli import sample
 from nextscale.cli.main import main
-from nextscale.evaluation.images import open_raw
+from nextscale.evaluation.sets import open_raw
 
 
 def run(*words: object) -> None:
@@ -49,7 +49,7 @@ def test_an_interrupted_run_is_replaced_too(saved, tmp_path, monkeypatch) -> Non
 
 
 def parse(*words: str):
-    from nextscale.cli.options import parser_for
+    from nextscale.console.options import parser_for
 
     parser = parser_for("nextscale sample", "")
     sample.add_arguments(parser)

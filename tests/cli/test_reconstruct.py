@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.cli.main import main
 from nextscale.cli.reconstruct import psnr, unique_names
 from nextscale.config.model import ModelConfig
-from nextscale.pictures import GAP, enlarge
+from nextscale.pictures.grids import GAP, enlarge
 from nextscale.pipeline import Pipeline
 
 

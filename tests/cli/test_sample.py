@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextscale import checkpoint, weights
-from nextscale.acceleration import can_compile
+from nextscale.checkpoints import checkpoint
 from nextscale.cli.main import main
 from nextscale.cli.sample import choose_labels, grid_rows
 from nextscale.config.model import ModelConfig, SamplingConfig
-from nextscale.pictures import GAP
+from nextscale.machine.instructions import can_compile
+from nextscale.pictures.grids import GAP
 from nextscale.pipeline import Pipeline
+from nextscale.storage import weights
 
 CELL = 8 * 4 + GAP  # pixels from one picture of the grid to the next
 
@@ -265,7 +266,7 @@ def test_the_surest_images_are_kept(draw, saved, monkeypatch):
     def dark(name, pipe):
         return lambda images: -images.mean((1, 2, 3))[:, None].expand(-1, 3)
 
-    monkeypatch.setattr("nextscale.classifiers.load_judge", dark)
+    monkeypatch.setattr("nextscale.judges.classifiers.load_judge", dark)
     kept = draw("--count", 3, "--keep", 0.5, "--classifier", "dark", out="kept")
     every = draw("--labels", 0, 0, 1, 1, 2, 2, "--count", 6, out="every")
     record = read_record(kept)

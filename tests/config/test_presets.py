@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.cli import train_tokenizer
-from nextscale.cli.options import from_options, parser_for
 from nextscale.config.presets import RELEASED, TOKENIZER_TRAINING, TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import TokenizerTraining
+from nextscale.console.options import from_options, parser_for
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 EMOJI = Path(__file__).parents[2] / "recipes" / "emoji"

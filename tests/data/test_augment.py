@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from nextscale.data.augment import Augmentation, augment
-from nextscale.pixels import cover, crop_to
+from nextscale.pictures.pixels import cover, crop_to
 
 sides = st.integers(1, 40)
 

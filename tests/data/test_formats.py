@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from nextscale.data.picture import EXTENSIONS, decode
 from nextscale.errors import UsageError
-from nextscale.pixels import upright
+from nextscale.pictures.pixels import upright
+from nextscale.pictures.reading import EXTENSIONS, decode
 from tests.data.folders import all_of, opened, picture, write
 
 

@@ -15,7 +15,14 @@ from torch import Tensor
 from nextscale.data import tokens as module
 from nextscale.data.order import Samples
 from nextscale.data.record import Record
-from nextscale.data.tokens import TokenCache, cache_key, cache_tokens, fill, prepare, shape
+from nextscale.data.tokens import (
+    TokenCache,
+    cache_key,
+    cache_tokens,
+    encode_missing,
+    prepare,
+    shape,
+)
 from nextscale.errors import UsageError
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -192,7 +199,7 @@ def test_a_cut_off_layout_is_laid_out_again(tokenizer: Tokenizer, tmp_path: Path
     (tmp_path / "done.npy").unlink()
     (tmp_path / "tokens.npy").write_bytes(b"cut")
     prepare(tmp_path, 10, 1, tokenizer)
-    fill(tmp_path, tokenizer, Noise(), 0, 1, lambda done, total: None)
+    encode_missing(tmp_path, tokenizer, Noise(), 0, 1, lambda done, total: None)
     assert np.load(tmp_path / "done.npy").all()
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 
 from nextscale.editing.tasks import edit
 from nextscale.errors import UsageError
-from nextscale.likelihood import log_likelihood
+from nextscale.generation.likelihood import log_likelihood
+from nextscale.pictures.pixels import to_pictures, to_tensor
 from nextscale.pipeline import Pipeline
-from nextscale.pixels import to_pictures, to_tensor
 
 
 @pytest.fixture

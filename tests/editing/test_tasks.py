@@ -6,7 +6,7 @@ import torch
 from nextscale.editing.masks import keep_per_scale
 from nextscale.editing.tasks import edit, interpolate, redraw
 from nextscale.errors import UsageError
-from nextscale.sampling import generate, last_state
+from nextscale.generation.sampling import generate, last_state
 
 SEEDS = [5, 6]
 

@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.cli.main import main
 from nextscale.config.model import ModelConfig
-from nextscale.evaluation import evaluation, extractors, report
+from nextscale.evaluation import evaluation, report
 from nextscale.evaluation.drawing import reconstruct
-from nextscale.evaluation.extractors import Extractor
+from nextscale.judges import extractors
+from nextscale.judges.extractors import Extractor
 from nextscale.pipeline import Pipeline
 
 COUNT = 24

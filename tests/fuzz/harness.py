@@ -16,7 +16,7 @@ from warnings import catch_warnings, simplefilter
 import pytest
 
 from nextscale.cli import main as command_line
-from nextscale.cli.options import Parser, parser_for
+from nextscale.console.options import Parser, parser_for
 from nextscale.errors import UsageError
 
 SECONDS = 20  # that a command may take for its answer
@@ -25,16 +25,16 @@ REACHED = "the work is reached"
 WORK = {  # what takes long, and is replaced by the news that it was reached
     "nextscale.training.loop": ("Run.train",),
     "nextscale.scaling_laws.ladder": ("climb",),
-    "nextscale.benchmark.sampling": ("measure",),
-    "nextscale.benchmark.training": ("measure",),
-    "nextscale.benchmark.methods": ("measure",),
-    "nextscale.benchmark.growth": ("measure",),
-    "nextscale.benchmark.estimate": ("estimate",),
+    "nextscale.speed.drawing": ("measure",),
+    "nextscale.speed.steps": ("measure",),
+    "nextscale.speed.methods": ("measure",),
+    "nextscale.speed.growth": ("measure",),
+    "nextscale.speed.estimate": ("estimate",),
     "nextscale.app.page": ("build_page",),
 }
 INSTEAD = {  # what also takes long, and what it gives instead
     "nextscale.scaling_laws.figures": (("draw_laws", "draw_frontier", "draw_scales"), None),
-    "nextscale.complexity": (("measure_peak",), 1e9),  # FLOP/s
+    "nextscale.machine.peaks": (("measure_peak",), 1e9),  # FLOP/s
 }
 
 

@@ -14,11 +14,11 @@ import torch
 
 from tests.fuzz.harness import run
 from tests.fuzz.test_lines import BASE
-from tests.test_hub import published_tokenizer
+from tests.storage.test_hub import published_tokenizer
 
 EDITED, SAVED = "nextscale.editing.editor:best_of", "PIL.Image:Image.save"
 MIDDLES = [  # a command, and a function that it calls in its middle
-    ("sample", "nextscale.pixels:to_pictures"),
+    ("sample", "nextscale.pictures.pixels:to_pictures"),
     ("sample", SAVED),
     ("reconstruct", "nextscale.pipeline:Pipeline.reconstruct"),
     ("reconstruct", SAVED),
@@ -28,18 +28,18 @@ MIDDLES = [  # a command, and a function that it calls in its middle
     ("app", "nextscale.app.page:build_page"),
     ("evaluate", "nextscale.evaluation.features:see"),
     ("evaluate", "numpy:savez"),
-    ("benchmark sample", "nextscale.benchmark.sampling:measure"),
-    ("benchmark train", "nextscale.benchmark.training:measure"),
-    ("benchmark methods", "nextscale.benchmark.methods:measure"),
-    ("benchmark growth", "nextscale.benchmark.growth:measure"),
+    ("benchmark sample", "nextscale.speed.drawing:measure"),
+    ("benchmark train", "nextscale.speed.steps:measure"),
+    ("benchmark methods", "nextscale.speed.methods:measure"),
+    ("benchmark growth", "nextscale.speed.growth:measure"),
     ("scaling-laws run", "nextscale.scaling_laws.ladder:climb"),
     ("scaling-laws fit", "nextscale.scaling_laws.report:analyse"),
     ("scaling-laws fit", "nextscale.scaling_laws.figures:draw_laws"),
     ("scaling-laws predict", "nextscale.scaling_laws.predict:predict"),
-    ("estimate", "nextscale.benchmark.estimate:estimate"),
-    ("convert", "nextscale.checkpoint:write"),
-    ("convert", "nextscale.checkpoint:write_tensors"),
-    ("models", "nextscale.checkpoint:known_models"),
+    ("estimate", "nextscale.speed.estimate:estimate"),
+    ("convert", "nextscale.checkpoints.checkpoint:write"),
+    ("convert", "nextscale.checkpoints.checkpoint:write_tensors"),
+    ("models", "nextscale.checkpoints.checkpoint:known_models"),
     ("data check", "nextscale.data.check:examine"),
 ]
 

@@ -19,12 +19,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nextscale.checkpoints.published.var import from_released
 from nextscale.config.model import RELEASED_256
 from nextscale.editing.masks import keep_per_scale
 from nextscale.editing.tasks import redraw
+from nextscale.generation.sampling import generate
 from nextscale.pipeline import Pipeline
-from nextscale.released import from_released
-from nextscale.sampling import generate
 from nextscale.scales import Scales, areas, parse_scales
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "parity"

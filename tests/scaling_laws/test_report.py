@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nextscale.checkpoint import config_of
-from nextscale.complexity import transformer_flops
+from nextscale.checkpoints.checkpoint import config_of
 from nextscale.config.model import TransformerConfig
 from nextscale.config.scaling import FitConfig, PredictConfig
+from nextscale.cost.flops import transformer_flops
 from nextscale.errors import UsageError
 from nextscale.scaling_laws.curves import read_curve, read_ladder
 from nextscale.scaling_laws.page import page

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.errors import UsageError
 from nextscale.tokenizer.tiles import LEAST, decode_tiled, ramp, starts
 

@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from nextscale.cli.main import main
+from nextscale.storage.weights import RecordingWriter
 from nextscale.training import engine, loop, monitor, saved
 from nextscale.training.stage import Weights
 from nextscale.training.state import TrainState
-from nextscale.weights import RecordingWriter
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import nextscale
-from nextscale import checkpoint
-from nextscale.classifiers import is_classifier, load_classifier
+from nextscale.checkpoints import checkpoint
 from nextscale.cli.main import main
 from nextscale.errors import UsageError
+from nextscale.judges.classifiers import is_classifier, load_classifier
+from nextscale.storage.weights import read_tensors
 from nextscale.training.best import Best
 from nextscale.training.directory import name_of
 from nextscale.training.log import read_log
 from nextscale.training.tokenizer import TokenizerStage
-from nextscale.weights import read_tensors
 from tests.training import runs
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextscale.classifiers import load_classifier
+from nextscale.judges.classifiers import load_classifier
 from tests.training import runs
 
 

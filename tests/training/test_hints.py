@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nextscale.cli.options import add_dataclass, parser_for
 from nextscale.config.run import ClassifierTraining, TokenizerTraining, VarTraining
+from nextscale.console.options import add_dataclass, parser_for
 from nextscale.training import hints
 from nextscale.training.history import Entry, History
 

@@ -11,12 +11,12 @@ import torch
 from filelock import FileLock
 
 import nextscale
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.data.images import Batch
+from nextscale.storage.weights import read_tensors
 from nextscale.training import engine, loop
 from nextscale.training.directory import LOCK, RunDirectory, name_of
 from nextscale.training.monitor import Monitor
-from nextscale.weights import read_tensors
 from tests.training import runs
 
 
@@ -160,7 +160,7 @@ def test_without_a_compiler_training_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("nextscale.acceleration.shutil.which", lambda name: None)
+    monkeypatch.setattr("nextscale.machine.instructions.shutil.which", lambda name: None)
     words = ["--compile", "--max-steps", 1]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
     assert "training goes on uncompiled" in capfd.readouterr().out

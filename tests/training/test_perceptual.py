@@ -9,8 +9,8 @@ import torchvision
 from torch import Tensor, nn
 
 from nextscale.errors import UsageError
-from nextscale.training import perceptual
-from nextscale.training.perceptual import PerceptualUnavailable, perceptual_distance, register
+from nextscale.judges import perceptual
+from nextscale.judges.perceptual import PerceptualUnavailable, perceptual_distance, register
 from tests.training import runs
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
+from nextscale.storage.weights import write_pickle
 from nextscale.training import loop, saved
-from nextscale.weights import write_pickle
 from tests.training import runs
 
 WORDS = {

@@ -12,9 +12,9 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from nextscale.errors import UsageError
+from nextscale.storage.weights import write_pickle
 from nextscale.training.saved import TRAINING, check_moments, check_tensors, load_training
 from nextscale.training.state import TrainState
-from nextscale.weights import write_pickle
 
 WANTED = {"a": torch.zeros(2)}
 MOMENTS = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}

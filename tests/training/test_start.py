@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import nextscale
-from nextscale import checkpoint
+from nextscale.checkpoints import checkpoint
 from nextscale.config.model import TokenizerConfig, TransformerConfig
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.errors import UsageError

@@ -1,0 +1,1 @@
+"""Directories and names to pipelines and back."""

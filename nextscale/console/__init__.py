@@ -1,0 +1,1 @@
+"""A terminal and its files: messages, progress, output directories, tables, reports."""

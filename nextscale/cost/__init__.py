@@ -1,0 +1,1 @@
+"""What networks cost: parameters, FLOPs and memory, before anything runs."""

@@ -1,0 +1,1 @@
+"""Sampling: guide, filter, sample, decode; likelihood; many images."""

@@ -1,0 +1,1 @@
+"""The machine: devices, instructions, memory, what it can multiply."""

@@ -1,0 +1,1 @@
+"""Pictures (PIL) to tensors and back; grids and animations of them."""

@@ -1,0 +1,272 @@
+"""Predicts what sampling or a training step takes, without doing it at its real size.
+
+A ledger follows the storages of two small batches through one pass and draws a line through them.
+Small networks compute that pass, in less time than torch needs to import its fake tensors; larger
+ones run it on fake tensors, which have shapes and no numbers. On a CPU, the memory that this
+process holds is added; scratch memory within operators is not counted.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nextscale.checkpoints import checkpoint
+from nextscale.config.model import ModelConfig
+from nextscale.config.speed import PRECISIONS, EstimateConfig
+from nextscale.cost.flops import (
+    decoder_flops,
+    drawing_flops,
+    flop_formulas,
+    parameters,
+    transformer_flops,
+)
+from nextscale.errors import UsageError
+from nextscale.generation.sampling import (
+    keep_top_k,
+    keep_top_p,
+    last_state,
+    scale_by_scale,
+    strengths_of,
+)
+from nextscale.machine.instructions import made_for
+from nextscale.machine.peaks import QUICK_PRODUCT, measure_peak, peak_memory
+from nextscale.models.build import build_model
+from nextscale.models.var import VAR
+from nextscale.speed.steps import Kind, inputs, loss_of, objective
+from nextscale.tokenizer.tokenizer import Tokenizer
+
+CPU = torch.device("cpu")
+BATCHES = (2, 3)  # whose memory determines that of every batch; one image alone skips copies
+SMALL_FLOPS = 8e9  # an image: a CPU core computes BATCHES in less than a second
+SMALL_WEIGHTS = 30e6
+
+
+def estimate(
+    config: EstimateConfig,
+    device: torch.device,
+    advance: Callable[[int], None],
+    whole: ModelConfig | None = None,
+) -> dict[str, Any]:
+    """Returns the report; its `rows` hold one task, precision and batch each.
+
+    Args:
+        advance: receives 1 after each row, of `runs(config, device)` rows.
+        whole: the networks; those of the configuration's model unless given.
+
+    Raises:
+        UsageError: if the model has no transformer, or a next-token one, and a task needs it.
+    """
+    whole = whole or checkpoint.config_of(config.model)
+    rate = config.rate * 1e9 or measure_peak(device, repeats=2, products=[QUICK_PRODUCT])
+    held, rows = peak_memory(device), []
+    for task in config.tasks:
+        for precision in precisions(config, device):
+            if task == "sample":
+                needs = sampling_needs(whole, precision)
+            else:
+                recompute = config.activation_checkpointing if task == "transformer" else 0.0
+                needs = training_needs(whole, Kind(task, precision, recompute))
+            for batch in config.batch:
+                row = {"task": task, "precision": precision, "batch": batch, **needs(batch)}
+                row["memory_bytes"] = held + row["tensor_bytes"]
+                row["seconds_per_image"] = row["flops_per_image"] / rate
+                rows.append(row)
+                advance(1)
+    return {"model": config.model, "rate_gflops": rate / 1e9, "rows": rows}
+
+
+def precisions(config: EstimateConfig, device: torch.device) -> tuple[str, ...]:
+    """The precisions asked for, or those for which the device has instructions."""
+    return config.precision or tuple(name for name in PRECISIONS if made_for(name, device))
+
+
+def runs(config: EstimateConfig, device: torch.device) -> int:
+    """Number of rows."""
+    return len(config.tasks) * len(precisions(config, device)) * len(config.batch)
+
+
+Needs = Callable[[int], dict[str, Any]]  # of a batch: parameters, FLOPs an image, bytes of tensors
+
+
+def training_needs(whole: ModelConfig, kind: Kind) -> Needs:
+    """Returns what training a stage takes, weights and AdamW's two running means included."""
+    with torch.device("meta"):
+        network = objective(whole, kind).train()
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    means = 2 * sum(weight.numel() * weight.element_size() for weight in trained)
+    if kind.stage == "tokenizer":
+        built = next(part for part in network.modules() if isinstance(part, Tokenizer))
+        forward = 2 * decoder_flops(whole.tokenizer, built)  # an encoder is as large
+    else:
+        forward = transformer_flops(whole)
+    ledgers = []
+    with simulated(network, torch.float32, kind.precision, 3 * forward):
+        for batch in BATCHES:
+            given = inputs(whole, kind, batch)
+            with Ledger(network, *given) as ledger:
+                loss_of(network, given, kind).backward()
+            network.zero_grad(set_to_none=True)
+            ledgers.append(ledger)
+    return lambda batch: {
+        "parameters": parameters(network),
+        "flops_per_image": ledgers[-1].flops / BATCHES[-1],
+        "tensor_bytes": means + peak(ledgers, batch),
+    }
+
+
+def sampling_needs(whole: ModelConfig, precision: str) -> Needs:
+    """Returns what sampling takes, weights included."""
+    if whole.model is None:
+        raise UsageError("this is a tokenizer alone; it cannot draw")
+    with torch.device("meta"):
+        tokenizer = Tokenizer(whole.tokenizer).eval()
+        model = build_model(whole.model, whole.tokenizer).eval()
+    if not isinstance(model, VAR):
+        raise UsageError("drawing of next-token models is not estimated")
+    options, dtype = whole.sampling, getattr(torch, precision)
+    strengths = strengths_of(model, options.cfg, options.guidance)
+    flops = float(drawing_flops(whole, guided=any(strengths)))
+    both, ledgers = nn.ModuleList([tokenizer, model]), []
+    portion = 1
+    with simulated(both, dtype, precision, flops), torch.inference_mode():
+        for batch in BATCHES:
+            with Ledger(both) as ledger:
+                states = scale_by_scale(
+                    model,
+                    tokenizer,
+                    torch.zeros(batch, dtype=torch.long),
+                    strengths,
+                    lambda logits: keep_top_p(keep_top_k(logits, options.top_k), options.top_p),
+                    smooth=False,
+                    mean_scales=0,
+                    generators=None,
+                    constrain=None,
+                )
+                maps = last_state(states).accumulated
+                portion = tokenizer.at_once(maps)
+                size = (whole.tokenizer.image_channels, *whole.tokenizer.image_size)
+                finished = torch.empty(batch, *size)
+                ledger.decoding = True
+                tokenizer.decoder(tokenizer.from_latent(maps.to(dtype)))
+            del finished, maps, states
+            ledgers.append(ledger)
+    return lambda batch: {
+        "parameters": parameters(both),
+        "flops_per_image": flops,
+        "tensor_bytes": peak(ledgers, batch, min(batch, portion)),
+    }
+
+
+@contextmanager
+def simulated(
+    network: nn.Module, dtype: torch.dtype, precision: str, flops: float
+) -> Iterator[None]:
+    """Gives weights to a network without memory, on which it then runs.
+
+    Args:
+        network: whose weights are on the meta device.
+        dtype: of its weights.
+        precision: that it computes in.
+        flops: of an image; decides whether the weights are real or fake.
+    """
+    small = flops < SMALL_FLOPS and parameters(network) < SMALL_WEIGHTS
+    real = small and made_for(precision, CPU)  # what a CPU emulates is slow
+    types = {
+        name: (value.shape, dtype if value.is_floating_point() else value.dtype)
+        for name, value in network.state_dict().items()
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more would mostly wait for each other
+    try:
+        with torch.random.fork_rng(devices=()), nullcontext() if real else FakeTensorMode():
+            state = {name: torch.zeros(shape, dtype=kind) for name, (shape, kind) in types.items()}
+            network.load_state_dict(state, assign=True)
+            del state
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Ledger(TorchDispatchMode):
+    """Follows which storages live while a batch is computed, and counts FLOPs.
+
+    Args:
+        network: whose weights exist before.
+        given: tensors that exist before.
+
+    Attributes:
+        decoding: whether new storages belong to the images that are decoded at once.
+        held: living bytes of the batch, and of the images decoded at once.
+        moments: `held` after each new storage.
+        flops: of products and convolutions so far.
+    """
+
+    def __init__(self, network: nn.Module, *given: Any) -> None:
+        super().__init__()
+        self.decoding = False
+        self.held = [0, 0]
+        self.moments: list[tuple[int, int]] = []
+        self.living: dict[int, weakref.ref[Any]] = {}
+        self.formulas = flop_formulas()
+        self.flops = 0
+        for tensor in (*network.parameters(), *network.buffers(), *given):
+            if isinstance(tensor, Tensor):
+                self.follow(tensor)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and torch would import its compiler to leave it out."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        formula = self.formulas.get(func._overloadpacket)
+        if formula:
+            self.flops += formula(*args, **(kwargs or {}), out_val=made)
+        for tensor in made if isinstance(made, list | tuple) else (made,):
+            if isinstance(tensor, Tensor):
+                self.follow(tensor)
+        return made
+
+    def follow(self, tensor: Tensor) -> None:
+        """Counts a tensor's storage, unless it is counted already, for as long as it lives."""
+        storage = tensor.untyped_storage()
+        key, size, part = id(storage), storage.nbytes(), int(self.decoding)
+        if key in self.living:
+            return
+        self.held[part] += size
+        self.moments.append((self.held[0], self.held[1]))
+
+        def forget(_: object) -> None:
+            self.held[part] -= size
+            del self.living[key]
+
+        self.living[key] = weakref.ref(storage, forget)
+
+
+def peak(ledgers: list[Ledger], batch: int, decoded: int = 0) -> int:
+    """Largest number of bytes at a moment of a batch, on the lines through those of `BATCHES`.
+
+    Args:
+        ledgers: of `BATCHES`.
+        batch: images.
+        decoded: of them, decoded at once.
+    """
+    first, step = BATCHES[0], BATCHES[1] - BATCHES[0]
+
+    def line(low: int, high: int, images: int) -> int:
+        return low + (high - low) * (images - first) // step
+
+    low, high = (ledger.moments for ledger in ledgers)
+    return max(
+        line(a, c, batch) + (line(b, d, decoded) if d else 0)
+        for (a, b), (c, d) in zip(low, high, strict=True)
+    )

@@ -1,0 +1,1 @@
+"""Files, whole or not at all, read within bounds; tensors in them; files of the hub."""

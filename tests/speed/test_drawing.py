@@ -1,0 +1,59 @@
+"""The report of drawing: its rows, its nominal arithmetic, its memory."""
+
+import pytest
+import torch
+
+from nextscale.checkpoints import checkpoint
+from nextscale.config.speed import MODES, SampleConfig
+from nextscale.cost.flops import drawing_flops
+from nextscale.machine.instructions import can_compile
+from nextscale.speed import drawing as sampling
+from nextscale.speed.drawing import open_pipeline
+
+CPU = torch.device("cpu")
+compiles = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
+
+
+def test_report() -> None:
+    config = SampleConfig(modes=("exact",), batch=(1, 2), repeats=1)
+    told = []
+    report = sampling.measure(config, CPU, told.append)
+    assert sum(told) == sampling.runs(config, CPU)
+    assert [(row["mode"], row["batch"]) for row in report["rows"]] == [("exact", 1), ("exact", 2)]
+    for row in report["rows"]:
+        parts = row["transformer_seconds"] + row["decoder_seconds"]
+        assert abs(parts - row["seconds_per_image"]) < 1e-6  # one repeat: medians add up
+        rate = report["flops_per_image"] / row["seconds_per_image"]
+        assert abs(rate / report["fp32_peak_gflops"] / 1e9 - row["share_of_peak"]) < 1e-6
+        weights = 4 * report["parameters"]
+        assert row["peak_memory_bytes"] - row["memory_before_bytes"] > weights / 2
+
+
+@compiles
+def test_modes_are_what_they_say() -> None:
+    config = SampleConfig(modes=MODES, batch=(3,), repeats=1, memory=False)
+    exact, compiled, int8 = sampling.measure(config, CPU, lambda _: None)["rows"]
+    assert [row["mode"] for row in (exact, compiled, int8)] == ["exact", "compiled", "int8"]
+    assert "token_agreement" not in exact
+    assert 0.8 < int8["token_agreement"] < compiled["token_agreement"] > 0.99
+    assert not open_pipeline(config, CPU, "compiled").quantized
+    assert open_pipeline(config, CPU, "int8").quantized
+
+
+def test_random_weights_have_the_model_s_shape() -> None:
+    own = open_pipeline(SampleConfig(), CPU, "exact")
+    fresh = open_pipeline(SampleConfig(random_weights=True), CPU, "exact")
+    for module, other in ((own.model, fresh.model), (own.tokenizer, fresh.tokenizer)):
+        shapes = {name: value.shape for name, value in module.state_dict().items()}
+        assert {name: value.shape for name, value in other.state_dict().items()} == shapes
+    first = next(own.model.parameters()), next(fresh.model.parameters())
+    assert not torch.equal(*first)
+
+
+def test_nominal_arithmetic_of_d16() -> None:
+    """995 GFLOP an image if AdaLN is computed at each of ten steps, 991 where it is once."""
+    whole = checkpoint.config_of("var-d16")
+    assert round(drawing_flops(whole, guided=True) / 1e9) == 991
+    assert whole.model is not None
+    again = 9 * 2 * 2 * (6 * whole.model.depth + 2) * whole.model.width**2
+    assert round((drawing_flops(whole, guided=True) + again) / 1e9) == 995
