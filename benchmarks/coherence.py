@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from nextscale.models.var import VAR
 from torch import Tensor
 
 from nextscale.checkpoints import checkpoint
@@ -27,11 +28,10 @@ from nextscale.evaluation.chunks import Arrays
 from nextscale.evaluation.features import features_of, see
 from nextscale.evaluation.metrics import Features, compare
 from nextscale.evaluation.sets import ImageSet, open_raw
-from nextscale.generation.sampling import generate, last_state
+from nextscale.generation.generate import generate, last_state
 from nextscale.judges.extractors import load_extractor
 from nextscale.machine.devices import best_device
 from nextscale.machine.heap import keep_freed_memory
-from nextscale.models.var import VAR
 from nextscale.pictures.pixels import to_pixels, to_tensor
 from nextscale.pipeline import Pipeline
 from nextscale.speed.timing import machine

@@ -116,7 +116,7 @@ def read_features(pipe: Pipeline, source: Source, directory: Path) -> tuple[Tens
 @torch.no_grad()
 def encode(tokenizer: Tokenizer, source: Source) -> tuple[Tensor, Tensor]:
     """Features before quantization (N, C, h, w) and labels (N,) of a source, on the CPU."""
-    device, count = tokenizer.quantizer.codebook.device, len(source)
+    device, count = tokenizer.device, len(source)
     config = tokenizer.config
     features = torch.empty(count, config.latent, *config.scales[-1])
     labels = torch.empty(count, dtype=torch.int64)

@@ -18,7 +18,7 @@ from nextscale.console.progress import progress
 from nextscale.console.report import check_report, conclude
 from nextscale.data.fashion_mnist import IMAGES, PARTS, find, read_idx
 from nextscale.errors import UsageError
-from nextscale.generation.sampling import State
+from nextscale.generation.generate import State
 from nextscale.machine.heap import keep_freed_memory
 from nextscale.machine.peaks import peak_alone
 from nextscale.pictures.pixels import to_tensor

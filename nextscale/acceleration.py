@@ -13,28 +13,35 @@ import torch
 
 from nextscale.errors import UsageError
 from nextscale.machine.instructions import can_compile
-from nextscale.models.transformer import Transformer
+from nextscale.models.model import Model
+from nextscale.models.trunk import Transformer
 from nextscale.storage.files import cache_folder
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+MOST_STEPS = 64  # that are compiled one by one
 GRAPHS = 1024  # that a process may compile blocks for: models, or scales times sizes of batch
 
 
-def compile_networks(transformer: Transformer, tokenizer: Tokenizer) -> None:
+def compile_networks(model: Model, tokenizer: Tokenizer) -> None:
     """Runs every block, and on an accelerator the decoder, through torch.compile.
 
     The first image takes longer; kernels are kept on disk, in `kernels()`.
 
     Raises:
-        UsageError: if there is nothing to compile with, or a next-token model would run on an
+        UsageError: if there is nothing to compile with, or a model of many steps would run on an
             accelerator.
     """
     check_compiler()
     keep_kernels()
-    if next(transformer.parameters()).device.type == "cpu":
-        compile_for_any_size(transformer)
+    if next(model.parameters()).device.type == "cpu":
+        compile_for_any_size(model.transformer)
+    elif model.steps > MOST_STEPS:
+        raise UsageError(
+            f"on an accelerator every step is compiled by itself, and this model has {model.steps} "
+            "steps; leave --compile out"
+        )
     else:
-        compile_for_each_size(transformer, tokenizer)
+        compile_for_each_size(model.transformer, tokenizer)
 
 
 def check_compiler() -> None:
@@ -62,15 +69,7 @@ def compile_for_each_size(transformer: Transformer, tokenizer: Tokenizer) -> Non
     """A graph of fixed sizes for every scale and size of batch, replayed as CUDA graphs.
 
     They are parted at the attention, whose cache is written in place.
-
-    Raises:
-        UsageError: if the transformer predicts token by token.
     """
-    if transformer.config.order != "scales":
-        raise UsageError(
-            "on an accelerator every step is compiled by itself, and a next-token model has "
-            "hundreds of steps; leave --compile out"
-        )
     limits = torch._dynamo.config
     limits.accumulated_recompile_limit = max(GRAPHS, limits.accumulated_recompile_limit)
     for network in (*transformer.blocks, tokenizer.decoder):

@@ -1,25 +1,26 @@
 """A tokenizer and a transformer that belong together, with what both need to meet people.
 
-Labels become numbers here, as `labels` reads them, and pictures tensors. What is done with them is
-described in `editing.editor` and `pipeline`.
+What users want is read here, and pictures become tensors. What is done with both is described in
+`editing.editor` and `pipeline`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from nextscale.acceleration import compile_networks, quantize_linear
-from nextscale.config.model import ModelConfig
+from nextscale.config.model import ModelConfig, SamplingConfig
 from nextscale.errors import UsageError
 from nextscale.machine.devices import usable_device
 from nextscale.machine.memory import check_memory
-from nextscale.models.build import Model
-from nextscale.models.labels import Label, label_name, label_number
+from nextscale.models.labels import Label
+from nextscale.models.model import Model
 from nextscale.pictures.pixels import crop_to, is_grey, recoloured, to_tensor, upright
 from nextscale.scales import describe
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -54,7 +55,7 @@ class Networks:
     @property
     def device(self) -> torch.device:
         """Where the tokenizer's weights are."""
-        return self.tokenizer.quantizer.codebook.device
+        return self.tokenizer.device
 
     def to(self, device: torch.device | str) -> Self:
         """Moves all weights to a device and returns itself; `auto` takes an accelerator if any."""
@@ -70,7 +71,7 @@ class Networks:
         Raises:
             UsageError: if this is a tokenizer alone, or there is no C++ compiler.
         """
-        compile_networks(self.model.transformer, self.tokenizer)
+        compile_networks(self.model, self.tokenizer)
         return self
 
     def quantize(self) -> Self:
@@ -85,28 +86,31 @@ class Networks:
         self.quantized = True
         return self
 
-    def label_numbers(self, labels: Sequence[Label]) -> Tensor:
-        """Numbers int64 (B,) of labels: names, or numbers as integers; None means no class.
+    def read(self, wanted: Sequence[Label] | Label, count: int | None = None) -> Tensor:
+        """What users want as the model takes it, (B, ...), on the device.
 
-        See `labels.label_number`; the number of classes means none, too.
+        Args:
+            wanted: one for all or one each: names of classes, or numbers as integers; None means
+                no class. See `Condition.read`.
+            count: number of images; that of what is wanted unless given.
 
         Raises:
-            UsageError: at a label that the model does not know.
+            UsageError: at what the model does not know, or if the numbers do not fit.
         """
-        classes, names = self.model.config.classes, self.config.labels
-        numbers = [label_number(label, names, classes) for label in labels]
-        return torch.tensor(numbers, dtype=torch.long, device=self.device)
+        read = self.model.condition.read(as_list(wanted), self.config.labels).to(self.device)
+        if count is None:
+            return read
+        if len(read) not in (1, count):
+            raise UsageError(f"{len(read)} labels are given for {count} images")
+        return read.expand(count, *read.shape[1:])
 
-    def label_name(self, number: int) -> str:
-        """The text that `label_numbers` reads as this number; that of no class as well."""
-        return label_name(number, self.config.labels, self.model.config.classes)
+    def say(self, given: Tensor) -> list[tuple[int | None, str]]:
+        """The number of each class, None for none, and the text that `read` takes for it."""
+        return self.model.condition.say(given, self.config.labels)
 
-    def labels_of(self, label: Sequence[Label] | Label, count: int) -> Tensor:
-        """Numbers int64 (count,) of one label for all or one each."""
-        numbers = self.label_numbers(as_list(label))
-        if len(numbers) not in (1, count):
-            raise UsageError(f"{len(numbers)} labels are given for {count} images")
-        return numbers.expand(count)
+    def sampling(self, given: Mapping[str, Any]) -> SamplingConfig:
+        """The checkpoint's options of sampling, with some replaced."""
+        return replace(self.config.sampling, **given)
 
     def to_images(
         self, pictures: Sequence[Image.Image], size: tuple[int, int] | None = None
@@ -122,7 +126,7 @@ class Networks:
         config = self.tokenizer.config
         channels, size = config.image_channels, size or config.image_size
         if self.device.type == "cpu":  # an accelerator complains of its own memory
-            encoded = config.width * math.prod(size) * self.tokenizer.quantizer.codebook.itemsize
+            encoded = config.width * math.prod(size) * self.tokenizer.from_latent.weight.itemsize
             what = f"encoding {len(pictures):,} pictures at once"
             check_memory(len(pictures) * encoded, what, "give a smaller batch")
         fitted = [crop_to(upright(picture, channels), *size) for picture in pictures]

@@ -1,28 +1,34 @@
-"""What most people hold: a tokenizer and a transformer that draw, reconstruct and edit pictures.
+"""What most people hold: a tokenizer and a transformer that sample, reconstruct and edit pictures.
 
-It knows no files; `checkpoint` fills it. Its edits stand in `editing.editor`.
+It knows no files; `checkpoints` fills it. It delegates: edits are functions of `editing.editor`,
+images are sampled by `generation.batches`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
 
+from nextscale.config.model import SamplingConfig
 from nextscale.config.seeds import seeds_from
-from nextscale.editing.editor import Editor
+from nextscale.editing import editor
 from nextscale.errors import UsageError, check_keywords
-from nextscale.generation.rejection import candidates, check_judged, choose, own_class
-from nextscale.generation.sampling import State, generate, last_state
-from nextscale.networks import Label, Pictures, as_list, as_pictures
+from nextscale.generation.batches import Draws, Judge, draw_many, drawing_of
+from nextscale.generation.generate import State, generate
+from nextscale.generation.rejection import check_judged
+from nextscale.models.labels import Label
+from nextscale.networks import Networks, Pictures, as_pictures
 from nextscale.pictures.pixels import to_pictures
 
-Judge = Callable[[Tensor], Tensor]  # images (B, channels, H, W) in [-1, 1] to log p (B, classes)
 
+class Pipeline(Networks):
+    """Samples images of classes, and reconstructs and edits images."""
 
-class Pipeline(Editor):
-    """Draws images of classes, and reconstructs and edits images."""
+    edit, inpaint, edit_class = editor.edit, editor.inpaint, editor.edit_class
+    outpaint, vary, interpolate = editor.outpaint, editor.vary, editor.interpolate
+    log_likelihood = editor.log_likelihood
 
     def states(
         self,
@@ -30,15 +36,18 @@ class Pipeline(Editor):
         *,
         seed: int | None = 0,
         seeds: Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
         **options: Any,
     ) -> Iterator[State]:
         """A state after every scale for one batch; see `sample` for the arguments."""
-        check_keywords(options, self.states, generate)
-        numbers = self.label_numbers(as_list(labels))
-        if seeds is None and options.get("generator") is None:
-            seeds = seeds_from(seed, len(numbers))
-        sampling = {**vars(self.config.sampling), **options}
-        return generate(self.model, self.tokenizer, numbers, seeds=seeds, **sampling)
+        check_keywords(options, self.states, SamplingConfig)
+        given = self.read(labels)
+        if seeds is None and generator is None:
+            seeds = seeds_from(seed, len(given))
+        sampling = self.sampling(options)
+        return generate(
+            self.model, self.tokenizer, given, sampling, generator=generator, seeds=seeds
+        )
 
     def sample(
         self,
@@ -46,26 +55,28 @@ class Pipeline(Editor):
         *,
         seed: int | None = 0,
         seeds: Sequence[int] | None = None,
+        generator: torch.Generator | None = None,
         batch: int = 25,
         keep: float = 1.0,
         judge: Judge | None = None,
         tile: int = 0,
         **options: Any,
     ) -> list[Image.Image]:
-        """Draws one image a label.
+        """Samples one image a label.
 
         Args:
             labels: names, or numbers as integers; None means no class. See `labels.label_number`.
             seed: image i is drawn with seed + i, so it does not depend on the others; None draws
                 a fresh one.
             seeds: one an image, instead of `seed`.
-            batch: images drawn at once.
+            generator: one for all images, instead of seeds; as the released code samples.
+            batch: images sampled at once.
             keep: share of the drawn images that is kept, the ones that `judge` is surest of;
                 1 / keep as many are drawn, the seeds running over all of them.
             judge: as `classifiers.load_judge` gives it.
             tile: positions of the map a side, to decode large images in less memory and in parts;
                 0 decodes them whole. See `decode_tiled`.
-            options: as `sampling.generate`; what is not given is taken from the configuration.
+            options: fields of `SamplingConfig`; those not given are the checkpoint's.
 
         Returns:
             pictures; `picture.info["seed"]` holds the seed of each, unless a generator drew them.
@@ -73,34 +84,33 @@ class Pipeline(Editor):
         Raises:
             UsageError: at an unknown label, an unknown option, or one out of its range.
         """
-        check_keywords(options, self.sample, generate)
-        wanted = self.label_numbers(as_list(labels)).tolist()
+        check_keywords(options, self.sample, SamplingConfig)
+        wanted = self.read(labels).cpu()
         if batch < 1:
             raise UsageError(f"batch is {batch}; it must be at least 1")
         if (keep < 1) != (judge is not None):
             raise UsageError(f"keep is {keep}; below 1 it needs a judge, else none")
-        if judge is not None and wanted:
-            check_judged(wanted, self.model.config.classes)
-        drawn = wanted if judge is None else candidates(wanted, keep)
-        if seeds is None and options.get("generator") is None:
-            seeds = seeds_from(seed, len(drawn))
-        if seeds is not None and len(seeds) != len(drawn):
-            raise UsageError(f"{len(seeds)} seeds are given for {len(drawn)} labels")
-        self.check_pictures(len(drawn))
+        if judge is not None and len(wanted):
+            check_judged(wanted.tolist(), self.model.config.classes)
+        draws = Draws(wanted, seeds, keep, judge)
+        if seeds is None and generator is None:
+            draws = replace(draws, seeds=seeds_from(seed, len(draws.given)))
+        if draws.seeds is not None and len(draws.seeds) != len(draws.given):
+            raise UsageError(f"{len(draws.seeds)} seeds are given for {len(draws.given)} labels")
+        self.check_pictures(len(draws.given))
+        draw = drawing_of(
+            self.model, self.tokenizer, self.sampling(options), generator=generator, tile=tile
+        )
         images: list[Image.Image] = []
         scores: list[float] = []
-        for start in range(0, len(drawn), batch):
-            part = slice(start, start + batch)
-            given = None if seeds is None else seeds[part]
-            state = last_state(self.states(drawn[part], seeds=given, **options))
-            image = state.image(tile)
-            pictures = to_pictures(image)
-            for picture, used in zip(pictures, state.seeds, strict=False):  # empty: a generator's
-                picture.info["seed"] = used
+        for drawn in draw_many(draw, draws, draws.parts(batch)):
+            pictures = to_pictures(drawn.images[-1])
+            for number, picture in zip(drawn.part, pictures, strict=True):
+                if draws.seeds is not None:
+                    picture.info["seed"] = draws.seeds[number]
             images += pictures
-            if judge is not None:
-                scores += own_class(judge(image), drawn[part])
-        return images if judge is None else [images[i] for i in choose(scores, drawn, wanted)]
+            scores += drawn.scores
+        return [images[i] for i in draws.chosen(scores)]
 
     @torch.inference_mode()
     def reconstruct(self, image: Pictures) -> list[Image.Image]:

@@ -1,6 +1,7 @@
 """The pyramid's sides, and what follows from them alone: areas, spans, positions (VAR Sec. 3.2).
 
-Nothing here knows torch. A scale is a tuple (h, w); other files count tokens through this one.
+Nothing here knows torch. A scale is a tuple of sides, (h, w) of images; other files count tokens
+through this one, which takes any number of sides.
 
 Shape legend, used in the whole package:
     B batch            L tokens of all scales     l tokens of one scale
@@ -10,10 +11,11 @@ Shape legend, used in the whole package:
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from math import prod
 
 from nextscale.errors import UsageError, shown
 
-Scale = tuple[int, int]
+Scale = tuple[int, ...]
 Scales = tuple[Scale, ...]
 
 MOST_SCALES = 256
@@ -21,10 +23,10 @@ LARGEST_SIDE = 16384  # positions of a token map
 
 
 def parse_scales(value: Iterable[int | str | Sequence[int]] | str) -> Scales:
-    """Reads scales written as sides or pairs: `1 2 3`, `[1, [2, 3]]`, `"1x1 2x3"`.
+    """Reads scales written as sides, of squares, or as tuples: `1 2 3`, `[1, [2, 3]]`, `"1x1 2x3"`.
 
     Raises:
-        UsageError: if an entry is no side or the scales do not increase.
+        UsageError: if an entry is no side, or the scales shrink or differ in dimension.
     """
     if not isinstance(value, str | Iterable) or isinstance(value, Mapping | bytes):
         raise UsageError(f"scales {shown(value)} are no list of sides")
@@ -32,7 +34,7 @@ def parse_scales(value: Iterable[int | str | Sequence[int]] | str) -> Scales:
     if len(entries) > MOST_SCALES:
         raise UsageError(f"{len(entries)} scales are given; at most {MOST_SCALES} are taken")
     scales = tuple(_parse_scale(entry) for entry in entries)
-    check_increasing(scales)
+    check_growing(scales)
     return scales
 
 
@@ -41,37 +43,41 @@ def _parse_scale(entry: int | str | Sequence[int]) -> Scale:
         sides = entry.split("x") if isinstance(entry, str) else entry
         given = [sides] if isinstance(sides, int) else list(sides)
         numbers = [int(side) for side in given]
-        height, width = numbers * 2 if len(numbers) == 1 else numbers
+        if not numbers:
+            raise ValueError
         if any(str(a) != str(b) for a, b in zip(given, numbers, strict=True)):
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise UsageError(f"scale {shown(entry)} is neither a side nor a pair (h, w)") from None
-    return height, width
+    return tuple(numbers * 2 if len(numbers) == 1 else numbers)
 
 
-def check_increasing(scales: Scales) -> None:
-    """Raises UsageError unless each scale has more tokens than the last and no side shrinks."""
+def check_growing(scales: Scales) -> None:
+    """Raises UsageError if a side shrinks, or scales differ in dimension; equal ones may follow."""
     if not scales:
         raise UsageError("no scales given; at least one is needed, for instance 1 2 4")
     sides = [side for scale in scales for side in scale]
     if min(sides) < 1 or max(sides) > LARGEST_SIDE:
         wrong = shown(min(sides) if min(sides) < 1 else max(sides))
         raise UsageError(f"a side of scales is {wrong}; it must be from 1 to {LARGEST_SIDE}")
-    for (h, w), (next_h, next_w) in pairwise(scales):
-        if next_h < h or next_w < w or next_h * next_w == h * w:
+    for scale, finer in pairwise(scales):
+        if len(finer) != len(scale) or any(b < a for a, b in zip(scale, finer, strict=True)):
             raise UsageError(
-                f"scales {describe(scales)} do not increase: {next_h}x{next_w} follows {h}x{w}"
+                f"scales {describe(scales)} shrink: {describe((finer,))} follows "
+                f"{describe((scale,))}; no side may be smaller than before"
             )
 
 
 def describe(scales: Scales) -> str:
     """Writes scales as a user types them: `1 2 3` or `1x2 2x4`."""
-    return " ".join(str(h) if h == w else f"{h}x{w}" for h, w in scales)
+    return " ".join(
+        str(scale[0]) if scale == (scale[0],) * 2 else "x".join(map(str, scale)) for scale in scales
+    )
 
 
 def areas(scales: Scales) -> tuple[int, ...]:
     """Tokens of each scale."""
-    return tuple(h * w for h, w in scales)
+    return tuple(map(prod, scales))
 
 
 def length(scales: Scales) -> int:

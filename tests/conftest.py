@@ -16,7 +16,7 @@ from nextscale.config.model import (
 )
 from nextscale.judges.classifiers import write_classifier
 from nextscale.judges.network import Classifier
-from nextscale.models.build import Model, build_model
+from nextscale.models.model import Model, build_model
 from nextscale.pipeline import Pipeline
 from nextscale.tokenizer.tokenizer import Tokenizer
 

@@ -13,7 +13,7 @@ from nextscale import acceleration
 from nextscale.checkpoints import checkpoint
 from nextscale.config.model import RELEASED_256, ModelConfig
 from nextscale.errors import UsageError
-from nextscale.generation.sampling import prepare
+from nextscale.generation.generate import prepare
 from nextscale.machine import instructions
 from nextscale.machine.instructions import can_compile
 from nextscale.pipeline import Pipeline

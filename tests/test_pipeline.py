@@ -21,7 +21,7 @@ def pixels(pictures):
 
 def test_labels_are_numbers_names_or_none(pipe):
     labels = [2, "1", "ankle BOOT", "coat", None]
-    assert pipe.label_numbers(labels).tolist() == [2, 1, 0, 2, 3]
+    assert pipe.read(labels).tolist() == [2, 1, 0, 2, 3]
 
 
 @pytest.mark.parametrize(

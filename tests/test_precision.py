@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from nextscale.app.tiles import code_colours
 from nextscale.checkpoints import checkpoint
-from nextscale.config.model import ModelConfig
-from nextscale.evaluation.drawing import Drawing, reconstruct
-from nextscale.evaluation.report import drawer
+from nextscale.config.model import ModelConfig, SamplingConfig
+from nextscale.evaluation.drawing import make_chunk, reconstruct
+from nextscale.generation.batches import Draws, drawing_of
+from nextscale.generation.generate import State, generate, last_state
 from nextscale.generation.likelihood import class_log_probabilities, token_log_probabilities
-from nextscale.generation.sampling import State, generate, last_state
 from nextscale.judges.classifiers import load_judge
 from nextscale.judges.extractors import load_extractor
 from nextscale.pictures.pixels import to_pictures, to_pixels
@@ -85,7 +85,15 @@ def test_sampling(kind: Pipeline, dtype: torch.dtype) -> None:
         if kind.model.config.order != "scales" and {"smooth", "mean_scales"} & {*options}:
             continue  # a next-token model has no scales to average
         theirs, ours = (
-            list(generate(p.model, p.tokenizer, labels, seeds=range(len(labels)), **options))
+            list(
+                generate(
+                    p.model,
+                    p.tokenizer,
+                    labels,
+                    SamplingConfig(**options),
+                    seeds=range(len(labels)),
+                )
+            )
             for p in (kind, low)
         )
         assert all(state.accumulated.dtype == torch.float32 for state in ours)
@@ -139,13 +147,14 @@ def test_evaluation(pipe: Pipeline, images: Tensor, classifier: str, dtype: torc
     made = []
     for p in (exact, low):
         judge = load_judge(classifier, p)
-        draws = Drawing(drawer(p, {"mean_scales": 1}), [0, 1, 2] * 2, keep=0.5, judge=judge)
-        found = draws.make(range(len(draws.drawn)), extractor)
+        draws = Draws(torch.tensor([0, 1, 2] * 2), range(12), keep=0.5, judge=judge)
+        draw = drawing_of(p.model, p.tokenizer, SamplingConfig(mean_scales=1))
+        found = make_chunk(draw, draws, range(len(draws.given)), extractor)
         found |= {f"again_{k}": v for k, v in reconstruct(p, pixels, extractor, brightness).items()}
         assert all(np.isfinite(values).all() for values in found.values())
         made.append(found)
         assert len(p.sample([0, 1], keep=0.5, judge=judge, tile=4)) == 2
-        assert code_colours(p.tokenizer.quantizer.codebook).dtype == torch.uint8
+        assert code_colours(p.tokenizer.quantizer.code.vectors().detach()).dtype == torch.uint8
     theirs, ours = made
     assert theirs.keys() == ours.keys()
     assert abs(theirs["again_mse"] - ours["again_mse"]).mean() <= DTYPES[dtype]

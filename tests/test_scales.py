@@ -36,7 +36,7 @@ def test_what_describe_writes_parse_reads(scales):
 
 @given(pyramids(least=2))
 def test_a_falling_pyramid_is_refused(scales):
-    with pytest.raises(UsageError, match="do not increase"):
+    with pytest.raises(UsageError, match="shrink"):
         parse_scales(scales[::-1])
 
 
@@ -58,12 +58,11 @@ def test_sides_of_a_pair_are_height_then_width():
         ("", "no scales given"),
         ([], "no scales given"),
         ("1 two", "'two' is neither a side nor a pair"),
-        ("1x2x3", "neither a side nor a pair"),
+        ("1 1x2x3", "1x2x3 follows 1"),
         ("x2", "neither a side nor a pair"),
         ([1.5], "neither a side nor a pair"),
         ("0 1", "0; it must be from 1"),
         ([[2, -1]], "-1; it must be from 1"),
-        ("1 2 2 4", "2x2 follows 2x2"),
         ("4x1 2x8", "2x8 follows 4x1"),  # more tokens, but a side shrinks
     ],
 )

@@ -60,7 +60,7 @@ class Studio:
         self.identity = identity(pipe, name)
         self.store = store
         self.working = Lock()
-        self.colours = code_colours(pipe.tokenizer.quantizer.codebook)
+        self.colours = code_colours(pipe.tokenizer.quantizer.code.vectors().detach())
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -86,7 +86,10 @@ class Studio:
 
     def classes(self) -> list[str]:
         """Returns the names of the classes, or their numbers, and last that of no class."""
-        return [self.pipe.label_name(i) for i in range(self.pipe.model.config.classes + 1)]
+        condition = self.pipe.model.condition
+        everything = condition.all()
+        said = [*self.pipe.say(everything), *self.pipe.say(condition.drop(everything[:1]))]
+        return list(dict.fromkeys(name for _, name in said))
 
     def draw(
         self, labels: Sequence[str], count: int, seed: int, sampling: dict[str, Any]
@@ -133,7 +136,7 @@ class Studio:
             candidates: edits to choose from.
             seed: candidate i is drawn with seed + i · `CANDIDATE_STEP`.
             options: of `Pipeline.edit`, `outpaint` or `vary`.
-            sampling: of `sampling.generate`.
+            sampling: fields of `SamplingConfig`.
             watch: called after every scale; what it raises ends the work.
         """
         candidates = whole("candidates", candidates, 1, MOST_CANDIDATES)
@@ -190,7 +193,7 @@ class Studio:
         image, quantizer = checked(image), self.pipe.tokenizer.quantizer
         tokens = self.pipe.tokenizer.encode(self.pipe.to_images([image]))
         tiles = [token_tiles(each[0], self.colours) for each in tokens]
-        use = code_use([each[0] for each in tokens], len(quantizer.codebook))
+        use = code_use([each[0] for each in tokens], quantizer.code.size)
         return tiles, self.pipe.pyramid(image), use
 
     def label(self, name: str) -> int | None:
@@ -199,8 +202,8 @@ class Studio:
         Raises:
             UsageError: if it is not known.
         """
-        (number,) = self.pipe.label_numbers([name]).tolist()
-        return None if number == self.pipe.model.config.classes else number
+        ((number, _),) = self.pipe.say(self.pipe.read([name]))
+        return number
 
     def pack(self, files: dict[str, Image.Image], words: Sequence[object]) -> str:
         """Writes pictures, and the command that repeats them, into an archive; returns its path."""

@@ -20,7 +20,7 @@ from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError, did_you_mean
 from nextscale.machine.devices import usable_device
-from nextscale.models.build import build_model
+from nextscale.models.model import build_model
 from nextscale.pipeline import Pipeline
 from nextscale.scales import length
 from nextscale.storage.files import PathLike, read_json, recover, replacing, to_json
@@ -147,7 +147,7 @@ def write(pipe: Pipeline, folder: Path, *, dtype: torch.dtype | None = None) -> 
         tokenizer=pipe.tokenizer.config,
         model=None if model is None else model.config,
         tokenizer_hash=hash_weights(tokenizer_tensors),
-        tokenizer_dtype=str(tokenizer_tensors["quantizer.codebook"].dtype).removeprefix("torch."),
+        tokenizer_dtype=str(tokenizer_tensors["from_latent.weight"].dtype).removeprefix("torch."),
         versions={
             "nextscale": metadata.version("nextscale"),
             "torch": torch.__version__,
@@ -204,7 +204,7 @@ def describe(config: ModelConfig) -> str:
     tokens = length(config.tokenizer.scales)
     what = "tokenizer alone"
     if config.model is not None:
-        kind = "VAR" if config.model.order == "scales" else "next-token transformer"
+        kind = {"scales": "VAR"}.get(config.model.order, f"{config.model.order} transformer")
         what = f"{kind} of depth {config.model.depth}, {config.model.classes} classes"
     return f"{what}, {height}x{width} pixels, {tokens} tokens"
 

@@ -55,7 +55,8 @@ def on_canvas(pipe: "Pipeline", picture: "Image.Image", sides: Any, box: Any) ->
     """A picture where it lies in the canvas, around it grey."""
     import torch.nn.functional as F
 
+    from nextscale.editing.editor import place
     from nextscale.pictures.pixels import to_pictures
 
-    images, (left, top, right, bottom) = pipe.place([picture], sides, box)
+    images, (left, top, right, bottom) = place(pipe, [picture], sides, box)
     return to_pictures(F.pad(images, (left, right, top, bottom)))[0]

@@ -18,9 +18,9 @@ from nextscale.cli.inference import (
     check_between,
     check_seeds,
     given_sampling,
-    label_numbers,
     load_model,
     precision_of,
+    read_wanted,
     take_seed,
     typed_label,
 )
@@ -191,6 +191,7 @@ def edit_pictures(
         told: options of the edit, for the record.
     """
     from nextscale.checkpoints.checkpoint import identity
+    from nextscale.editing.editor import edit_sampling
     from nextscale.pictures.grids import grid
 
     sampling, output = given_sampling(options), Output(options.out, "edits.json", given.paths)
@@ -201,7 +202,7 @@ def edit_pictures(
     rows = show(pipe)
     before = len(rows[0])
     tell_changes(Counter(c for p in given.pictures for c in pipe.changes(p)), len(given.pictures))
-    made = accelerate(pipe, options, min(options.batch, len(rows)), pipe.edit_sampling(sampling))
+    made = accelerate(pipe, options, min(options.batch, len(rows)), edit_sampling(pipe, sampling))
     record = {
         "edit": name,
         **identity(pipe, options.model, made["transformer"]),
@@ -210,7 +211,7 @@ def edit_pictures(
         "seed": options.seed,
         "batch": options.batch,
         "options": told,
-        "sampling": pipe.edit_sampling(sampling),
+        "sampling": vars(edit_sampling(pipe, sampling)),
         "labels": labels,
     }
     files = [
@@ -255,11 +256,10 @@ def edit_pictures(
 
 def labels_for(pipe: "Pipeline", given: Sequence[str | int], count: int) -> list[int | None]:
     """The label of each image; None is without. Raises UsageError if they do not fit."""
-    numbers, classes = label_numbers(pipe, given), pipe.model.config.classes
-    if len(numbers) not in (1, count):
-        raise UsageError(f"{len(numbers)} labels are given for {count} images")
-    found = [None if number == classes else number for number in numbers]
-    return found if len(found) == count else found * count
+    read = read_wanted(pipe, given)
+    if len(read) not in (1, count):
+        raise UsageError(f"{len(read)} labels are given for {count} images")
+    return [number for number, _ in pipe.say(read.expand(count))]
 
 
 def fitted(pipe: "Pipeline", picture: "Image.Image") -> "Image.Image":
@@ -271,9 +271,10 @@ def fitted(pipe: "Pipeline", picture: "Image.Image") -> "Image.Image":
 
 def white(pipe: "Pipeline", picture: "Image.Image", mask: "Mask | None") -> "Image.Image":
     """A mask at the model's size, white where it redraws, in the picture's mode."""
+    from nextscale.editing.editor import kept
     from nextscale.editing.seams import at_size
     from nextscale.pictures.pixels import to_pictures
 
     images = pipe.to_images([picture])
-    redrawn = 1 - at_size(pipe.kept([mask], [picture]), images)
+    redrawn = 1 - at_size(kept(pipe, [mask], [picture]), images)
     return to_pictures((2 * redrawn - 1).expand_as(images))[0]

@@ -117,7 +117,7 @@ def run(options: Namespace) -> int:
     if pipe is None:
         report = judge_images(evaluation, what)
     elif drawn:
-        sampling = {**vars(pipe.config.sampling), **given}
+        sampling = pipe.sampling(given)
         made = {"tokenizer": hash_weights(pipe.tokenizer.state_dict())}
         made |= accelerate(pipe, options, CHUNK, sampling, tells=state.is_main_process)
         try:

@@ -3,21 +3,24 @@
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse import ActionYesNo, Namespace
+from jsonargparse import Namespace
 
 from nextscale.config.model import SamplingConfig
 from nextscale.config.seeds import LARGEST_SEED, fresh_seed
 from nextscale.console.messages import tell
-from nextscale.console.options import Parser, add_config
+from nextscale.console.options import Parser, add_config, add_optional
 from nextscale.errors import UsageError, shown
 
 SAID_NONE = 'without such names; none, or "" where a class is called none, is no class'
-SAMPLING = ("cfg", "guidance", "temperature", "top_k", "top_p", "smooth", "mean_scales")
 
 if TYPE_CHECKING:
-    from nextscale.pipeline import Judge, Pipeline
+    from torch import Tensor
+
+    from nextscale.generation.batches import Judge
+    from nextscale.pipeline import Pipeline
 
 
 def add_model_arguments(parser: Parser) -> None:
@@ -44,23 +47,9 @@ def add_device_argument(parser: Parser) -> None:
 
 
 def add_sampling_arguments(parser: Parser) -> None:
-    """Adds how images are drawn."""
-    what = "how images are drawn [as the model's configuration says]"
-    group = parser.add_argument_group("sampling", what)
-    add = group.add_argument
-    add("--cfg", type=float, help="strength of classifier-free guidance, 0 is off")
-    add("--guidance", choices=("linear", "constant", "off"), help="how it grows over the scales")
-    add("--temperature", type=float, help="logits are divided by it")
-    add("--top-k", type=int, help="draw from the k likeliest codes, 0 is off")
-    add("--top-p", type=float, help="draw from the likeliest codes of probability p, 0 is off")
-    add(
-        "--smooth",
-        action=ActionYesNo(no_prefix="no-"),
-        default=None,
-        help="use Gumbel-softmax mixtures of codes instead of sampled ones",
-    )
-    means = "number of finest scales that use expected codes instead of sampled ones"
-    add("--mean-scales", type=int, help=means)
+    """Adds how images are sampled."""
+    what = "how images are sampled [as the model's configuration says]"
+    add_optional(parser.add_argument_group("sampling", what), SamplingConfig)
 
 
 def add_acceleration_arguments(parser: Parser) -> None:
@@ -92,18 +81,19 @@ def judge_of(options: Namespace, pipe: "Pipeline") -> "Judge | None":
 
 
 def given_sampling(options: Namespace) -> dict[str, Any]:
-    """Options of `sampling.generate` that stand on the line; the model's go for the rest.
+    """Fields of `SamplingConfig` that stand on the line; the model's go for the rest.
 
     Raises:
         UsageError: if one is out of its range.
     """
-    given = {name: options[name] for name in SAMPLING if options[name] is not None}
+    names = [item.name for item in fields(SamplingConfig)]
+    given = {name: options[name] for name in names if options[name] is not None}
     SamplingConfig(**given)
     return given
 
 
-def label_numbers(pipe: "Pipeline", given: Sequence[str | int]) -> list[int]:
-    """Numbers of labels as they are typed; the number of classes means none.
+def read_wanted(pipe: "Pipeline", given: Sequence[str | int]) -> "Tensor":
+    """What is typed as the model takes it, (n,), on the CPU.
 
     Args:
         given: text; an integer is one that stands in a YAML file without quotes.
@@ -116,11 +106,11 @@ def label_numbers(pipe: "Pipeline", given: Sequence[str | int]) -> list[int]:
     for label in given:
         if padded and not isinstance(label, str):
             raise UsageError(f"label {label} stands without quotes; write names as {padded[0]!r}")
-    return pipe.label_numbers(list(map(str, given))).tolist()
+    return pipe.read(list(map(str, given))).cpu()
 
 
 def typed_label(value: Any) -> Any:
-    """A label as it stands on the line or in a file; `label_numbers` reads it."""
+    """A label as it stands on the line or in a file; `read_wanted` reads it."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"{value!r} is no name or number")
     return value
@@ -185,7 +175,7 @@ def accelerate(
     pipe: "Pipeline",
     options: Namespace,
     batch: int,
-    sampling: dict[str, Any],
+    sampling: "SamplingConfig",
     tells: bool = True,
 ) -> dict[str, Any]:
     """Makes a pipeline as fast as the options of `add_acceleration_arguments` ask.
@@ -216,7 +206,7 @@ def accelerate(
         pipe.compile()
         begin, on_cpu = time.perf_counter(), pipe.device.type == "cpu"
         for _ in range(1 if on_cpu else 2):  # CUDA graphs record a second run
-            pipe.sample([None] * (min(batch, 2) if on_cpu else batch), **sampling)
+            pipe.sample([None] * (min(batch, 2) if on_cpu else batch), **vars(sampling))
         seconds = time.perf_counter() - begin
         if tells:
             tell(f"compiled in {seconds:.0f} s; the kernels are kept in {kernels()}")

@@ -21,13 +21,14 @@ from nextscale.cli.inference import (
     check_seeds,
     given_sampling,
     judge_of,
-    label_numbers,
     load_model,
     precision_of,
+    read_wanted,
     take_seed,
     typed_label,
 )
 from nextscale.config.evaluation import MOST_IMAGES
+from nextscale.config.seeds import LARGEST_SEED
 from nextscale.console.messages import tell
 from nextscale.console.options import Parser
 from nextscale.console.output import Output
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from nextscale.config.model import SamplingConfig
     from nextscale.pipeline import Pipeline
 
 MANY_CLASSES = 16  # of models with more, a few are drawn unless labels or a count are given
@@ -73,8 +75,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Draws images and writes them."""
-    from nextscale.generation.rejection import candidates, check_judged, choose, own_class
+    """Samples images and writes them."""
+    from nextscale.generation.batches import Draws, draw_many, drawing_of
+    from nextscale.generation.rejection import check_judged
     from nextscale.pictures.pixels import to_pictures
     from nextscale.tokenizer.tiles import check_tile
 
@@ -84,84 +87,63 @@ def run(options: Namespace) -> int:
     check_tile(options.tile)
     given, output = given_sampling(options), Output(options.out, "samples.json")
     pipe = load_model(options.model, options.device, precision_of(options))
-    labels = choose_labels(pipe, options.labels, options.count, options.seed)
-    sampling = {**vars(pipe.config.sampling), **given}
-    names = [file_name(pipe, i, label) for i, label in enumerate(labels)]
-    judge = judge_of(options, pipe)
+    wanted = choose_wanted(pipe, options.labels, options.count, options.seed)
+    sampling, judge = pipe.sampling(given), judge_of(options, pipe)
     if judge is not None:
-        check_judged(labels, pipe.model.config.classes)
+        check_judged(wanted.tolist(), pipe.model.config.classes)
     if judge is not None and options.grow:
-        raise UsageError("--grow shows images while they are drawn; leave it or --keep out")
-    drawn = labels if judge is None else candidates(labels, options.keep)
-    check_memory(RECORDED * len(labels), f"the record of {len(labels):,} images", "draw fewer")
+        raise UsageError("--grow shows images while they are sampled; leave it or --keep out")
+    draws = Draws(wanted, range(options.seed, LARGEST_SEED), options.keep, judge)
+    count, drawn = len(wanted), len(draws.given)
+    check_memory(RECORDED * count, f"the record of {count:,} images", "sample fewer")
     if judge is not None:
-        pipe.check_pictures(len(drawn))
-    seeds = [options.seed + i for i in range(len(drawn))]
-    check_seeds(options.seed, len(seeds) - 1)
-    made = accelerate(pipe, options, min(options.batch, len(drawn)), sampling)
-    shown = min(len(labels), GRID_SHOWN)
-    pictures: list[Image.Image] = []  # those shown in the grid; all, if some are to be chosen
-    growth: list[list[Image.Image]] = [[] for _ in pipe.tokenizer.config.scales]
-    scores: list[float] = []
-    seconds = 0.0
-    with progress("drawing", len(drawn)) as advance:
-        for start in range(0, len(drawn), options.batch):  # fixed chunks of consecutive indices
-            part = slice(start, min(start + options.batch, len(drawn)))
-            begin = time.perf_counter()
-            images = draw(pipe, drawn[part], seeds[part], sampling, options.grow, options.tile)
-            grown = [to_pictures(image) for image in images]
+        pipe.check_pictures(drawn)
+    check_seeds(options.seed, drawn - 1)
+    made = accelerate(pipe, options, min(options.batch, drawn), sampling)
+    sheet = Sheet(pipe, options, output, wanted, {"sampling": vars(sampling), **made})
+    scores, kept, seconds = [], [], 0.0
+    draw = drawing_of(pipe.model, pipe.tokenizer, sampling, grow=options.grow, tile=options.tile)
+    with progress("sampling", drawn) as advance:
+        begin = time.perf_counter()
+        for batch in draw_many(draw, draws, draws.parts(options.batch)):
+            grown = [to_pictures(image) for image in batch.images]
             seconds += time.perf_counter() - begin
-            if judge is None and start == 0:  # before pictures, which a next run then knows of
-                known = record(pipe, options, made, sampling, labels, names, seeds)
-                output.table("samples.json", known)
             if judge is None:
-                for name, picture in zip(names[part], grown[-1], strict=True):
-                    output.picture(name, picture)
+                sheet.write(batch.part, grown, list(batch.part))
             else:
-                scores += own_class(judge(images[-1]), drawn[part])
-            kept = max(0, shown - start) if judge is None else len(grown[-1])
-            pictures += grown[-1][:kept]
-            if options.grow:
-                for frame, more in zip(growth, grown, strict=True):
-                    frame += more[:kept]
-            advance(len(grown[-1]))
+                kept += grown[-1]
+                scores += batch.scores
+            advance(len(batch.part))
+            begin = time.perf_counter()
     if judge is not None:
-        chosen = choose(scores, drawn, labels)
-        pictures, seeds = [pictures[i] for i in chosen], [seeds[i] for i in chosen]
-        known = record(pipe, options, made, sampling, labels, names, seeds)
-        output.table("samples.json", known)
-        for name, picture in zip(names, pictures, strict=True):
-            output.picture(name, picture)
-
-    rows = grid_rows(labels[:shown], options.grid_columns)
-    write_grids(output, rows, pictures, growth if options.grow else [])
-    if shown < len(labels):
-        tell(f"the grid shows the first {shown} of {len(labels)} images")
-    output.tell_others()
-    took = speed(pipe, sampling, options.grow, len(drawn), seconds, made["precision"])
+        chosen = draws.chosen(scores)
+        sheet.write(range(count), [[kept[i] for i in chosen]], chosen)
+    sheet.finish(options.grow)
+    took = speed(pipe, sampling, options.grow, drawn, seconds, made["precision"])
     print(f"{took}; see {output.directory}")
     return 0
 
 
-def choose_labels(
+def choose_wanted(
     pipe: "Pipeline", given: Sequence[str | int] | None, count: int | None, seed: int
-) -> list[int]:
-    """Number of the class of every image; the number of classes means none.
+) -> "Tensor":
+    """What every image shall show, as the model takes it, (n,).
 
-    Image i has the label i of an endless turn, so it does not depend on the count. Without labels
+    Image i takes entry i of an endless turn, so it does not depend on the count. Without labels
     the turn goes through all classes, in an order drawn by the seed where they are many.
 
     Raises:
         UsageError: at a label that the model does not know, or at fewer images than labels.
     """
-    classes = pipe.model.config.classes
     if given is None:
-        turn = list(range(classes)) if classes else [classes]
-        if classes > MANY_CLASSES:
-            random.Random(seed).shuffle(turn)
+        turn = pipe.model.condition.all()
+        if len(turn) > MANY_CLASSES:
+            numbers = list(range(len(turn)))
+            random.Random(seed).shuffle(numbers)
+            turn = turn[numbers]
             count = count or A_FEW
     else:
-        turn = label_numbers(pipe, given)
+        turn = read_wanted(pipe, given)
         count = count or len(turn)
         if count < len(turn):
             raise UsageError(
@@ -169,26 +151,85 @@ def choose_labels(
                 f"{len(turn)}, or fewer labels"
             )
         if more := count % len(turn):
-            told = f"the first {more} labels get one image more than the others"
-            tell(f"--count {count} is no multiple of {len(turn)}: {told}")
-    return [turn[i % len(turn)] for i in range(count or len(turn))]
+            tell(
+                f"--count {count} is no multiple of {len(turn)}: the first {more} labels get one "
+                "image more than the others"
+            )
+    return turn[[i % len(turn) for i in range(count or len(turn))]]
 
 
-def draw(
-    pipe: "Pipeline",
-    labels: Sequence[int],
-    seeds: Sequence[int],
-    sampling: dict[str, Any],
-    grow: bool,
-    tile: int,
-) -> list["Tensor"]:
-    """One chunk of images (B, channels, H, W) after every scale, or only after the last."""
-    grown, state = [], None
-    for state in pipe.states(labels, seeds=seeds, **sampling):
-        if grow:
-            grown.append(state.image(tile))
-    assert state is not None
-    return grown or [state.image(tile)]
+class Sheet:
+    """The pictures of a run, their grid and their record, written as they come.
+
+    Args:
+        output: where they go.
+        wanted: what each image shows, (n,).
+        made: how they are sampled, for the record.
+    """
+
+    def __init__(
+        self,
+        pipe: "Pipeline",
+        options: Namespace,
+        output: Output,
+        wanted: "Tensor",
+        made: dict[str, Any],
+    ) -> None:
+        self.pipe, self.options, self.output, self.made = pipe, options, output, made
+        self.labels = wanted.tolist()
+        self.said = pipe.say(wanted)
+        self.names = [file_name(pipe, i, *said) for i, said in enumerate(self.said)]
+        self.shown = min(len(wanted), GRID_SHOWN)
+        self.grown: list[list[Image.Image]] = []  # of the grid, after every scale
+
+    def write(
+        self, part: range, grown: Sequence[Sequence["Image.Image"]], numbers: Sequence[int]
+    ) -> None:
+        """Writes pictures, and first the record, from which a next run knows of them.
+
+        Args:
+            part: numbers of the images among those that are wanted.
+            grown: the pictures after every scale that was watched.
+            numbers: of the images among those that were sampled.
+        """
+        if part.start == 0:
+            seeds = [self.options.seed + i for i in numbers]
+            seeds += [self.options.seed + i for i in range(len(seeds), len(self.labels))]
+            self.output.table("samples.json", self.record(seeds))
+        for i, picture in zip(part, grown[-1], strict=True):
+            self.output.picture(self.names[i], picture)
+        self.grown = self.grown or [[] for _ in grown]
+        for frame, more in zip(self.grown, grown, strict=True):
+            frame += more[: max(0, self.shown - part.start)]
+
+    def finish(self, grow: bool) -> None:
+        """Writes the grid, and its growth over the scales, and says what they leave out."""
+        rows = grid_rows(self.labels[: self.shown], self.options.grid_columns)
+        write_grids(self.output, rows, self.grown[-1], self.grown if grow else [])
+        if self.shown < len(self.labels):
+            tell(f"the grid shows the first {self.shown} of {len(self.labels)} images")
+        self.output.tell_others()
+
+    def record(self, seeds: Sequence[int]) -> dict[str, Any]:
+        """All that repeats the run, bit for bit on a machine of the same kind."""
+        from nextscale.checkpoints.checkpoint import identity
+
+        options, made = self.options, self.made
+        return {
+            **identity(self.pipe, options.model, made["transformer"]),
+            "precision": made["precision"],
+            "compiled": made["compiled"],
+            "seed": options.seed,
+            "batch": options.batch,
+            "tile": options.tile,
+            "sampling": made["sampling"],
+            "keep": options.keep,
+            "classifier": options.classifier,
+            "images": [
+                {"file": file, "label": label, "name": name, "seed": seed}
+                for file, (label, name), seed in zip(self.names, self.said, seeds, strict=True)
+            ],
+        }
 
 
 def grid_rows(labels: Sequence[int], columns: int | None) -> list[list[int]]:
@@ -224,50 +265,16 @@ def write_grids(
         output.animation("growing.gif", frames)
 
 
-def file_name(pipe: "Pipeline", index: int, label: int) -> str:
+def file_name(pipe: "Pipeline", index: int, label: int | None, said: str) -> str:
     """`0003-Ankle-boot.png`; the number where classes have no names."""
-    said = pipe.label_name(label) or ("no-class" if "none" in pipe.config.labels else "none")
+    said = said or ("no-class" if "none" in pipe.config.labels else "none")
     name = re.sub(r"\W+", "-", said).strip("-")[:LABEL_SHOWN].rstrip("-")
     return f"{index:04d}-{name or label}.png"
 
 
-def record(
-    pipe: "Pipeline",
-    options: Namespace,
-    made: dict[str, Any],
-    sampling: dict[str, Any],
-    labels: Sequence[int],
-    names: Sequence[str],
-    seeds: Sequence[int],
-) -> dict[str, Any]:
-    """All that repeats the draw, bit for bit on a machine of the same kind."""
-    from nextscale.checkpoints.checkpoint import identity
-
-    return {
-        **identity(pipe, options.model, made["transformer"]),
-        "precision": made["precision"],
-        "compiled": made["compiled"],
-        "seed": options.seed,
-        "batch": options.batch,
-        "tile": options.tile,
-        "sampling": sampling,
-        "keep": options.keep,
-        "classifier": options.classifier,
-        "images": [
-            {
-                "file": name,
-                "label": None if label == pipe.model.config.classes else label,
-                "name": pipe.label_name(label),
-                "seed": seed,
-            }
-            for label, name, seed in zip(labels, names, seeds, strict=True)
-        ],
-    }
-
-
 def speed(
     pipe: "Pipeline",
-    sampling: dict[str, Any],
+    sampling: "SamplingConfig",
     grow: bool,
     images: int,
     seconds: float,
@@ -278,10 +285,10 @@ def speed(
     The share is left out where the rate is above that peak: the device was busy with other work.
     """
     from nextscale.cost.flops import drawing_flops
-    from nextscale.generation.sampling import strengths_of
+    from nextscale.generation.generate import strengths_of
     from nextscale.machine.peaks import PEAK_PRODUCTS, measure_peak
 
-    guided = any(strengths_of(pipe.model, sampling["cfg"], sampling["guidance"]))
+    guided = any(strengths_of(pipe.model, sampling))
     decodes = len(pipe.tokenizer.config.scales) if grow else 1
     rate = images * drawing_flops(pipe.config, guided, decodes) / seconds
     told = (

@@ -11,8 +11,8 @@ from nextscale.cli.inference import (
     add_sampling_arguments,
     add_seed_argument,
     given_sampling,
-    label_numbers,
     load_model,
+    read_wanted,
     take_seed,
     typed_label,
 )
@@ -70,8 +70,8 @@ def draw(
     pipe: "Pipeline", label: str | int | None, seed: int, sampling: dict[str, Any]
 ) -> "Image.Image":
     """One image of a label as it is typed; None is the first class."""
-    number = 0 if label is None else label_numbers(pipe, [label])[0]
-    return pipe.sample(number, seed=seed, **sampling)[0]
+    given = pipe.model.condition.all()[:1] if label is None else read_wanted(pipe, [label])
+    return pipe.sample(given.tolist(), seed=seed, **sampling)[0]
 
 
 def spread(items: list, count: int) -> list:

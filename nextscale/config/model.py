@@ -3,13 +3,15 @@
 Every default of the project's networks lives here. Released values are those of arXiv 2404.02905.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, cast, get_args, get_type_hints
 
+from nextscale.config.registry import CODES, CONDITIONS, HEADS, ORDERS
 from nextscale.config.validation import as_tuples, check_type
 from nextscale.errors import UsageError, check_range, shown
-from nextscale.scales import Scale, Scales, describe, parse_scales
+from nextscale.scales import Scales, describe, parse_scales
 
 T = TypeVar("T")
 
@@ -63,7 +65,10 @@ class TokenizerConfig:
         attention: self-attention at the lowest resolution, after each block there.
         groups: groups of every group norm.
         latent: C, channels of the feature map and of a code.
-        codes: V, size of the codebook.
+        code: what a token is: `vq`, the nearest of `codes` learned vectors; `fsq`, one of `levels`
+            fixed values in each channel.
+        codes: V, size of the codebook; with `fsq` the product of the levels.
+        levels: of `fsq`, one number a channel; they determine `latent` and `codes`.
         phi: how the K scales share the convolutions φ: `partial` (`phi_count` of them, the nearest
             is taken), `shared` (one) or `each` (one a scale).
         phi_count: number of φ when they are shared in part.
@@ -80,7 +85,9 @@ class TokenizerConfig:
     attention: bool = True
     groups: int = 32
     latent: int = 32
+    code: str = "vq"
     codes: int = 4096
+    levels: tuple[int, ...] = ()
     phi: Literal["partial", "shared", "each"] = "partial"
     phi_count: int = 4
     phi_ratio: float = 0.5
@@ -90,6 +97,20 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", parse_scales(self.scales))
         object.__setattr__(self, "multipliers", tuple(int(m) for m in self.multipliers))
+        CODES.check(self.code)
+        object.__setattr__(self, "levels", tuple(int(level) for level in self.levels))
+        if (self.code == "fsq") != bool(self.levels) or (self.levels and min(self.levels) < 2):
+            raise UsageError(
+                f"code is {self.code!r} and levels are {list(self.levels)}; fsq needs one or more "
+                "levels of at least 2, and no other code takes any"
+            )
+        if self.levels:
+            object.__setattr__(self, "latent", len(self.levels))
+            object.__setattr__(self, "codes", math.prod(self.levels))
+        if any(len(scale) != 2 for scale in self.scales):
+            raise UsageError(
+                f"scales {describe(self.scales)} have not two sides each, as images need"
+            )
         if self.image_channels not in (1, 3):
             raise UsageError(f"image_channels is {self.image_channels}; it can be 1 or 3")
         if self.phi not in ("partial", "shared", "each"):
@@ -118,12 +139,17 @@ class TokenizerConfig:
             )
 
     @property
+    def alphabet(self) -> tuple[int, ...]:
+        """Sizes of the choices that make up a token."""
+        return self.levels or (self.codes,)
+
+    @property
     def downsampling(self) -> int:
         """Pixels a token of the finest scale covers along one side, a power of two."""
         return 2 ** (len(self.multipliers) - 1)
 
     @property
-    def image_size(self) -> Scale:
+    def image_size(self) -> tuple[int, int]:
         """(height, width) of an image in pixels."""
         height, width = self.scales[-1]
         return height * self.downsampling, width * self.downsampling
@@ -146,8 +172,16 @@ class TransformerConfig:
         depth: number of transformer blocks.
         width: D; 0 means 64 a block, the paper's rule.
         heads: of the attention; 0 means one for every 64 channels of width.
-        order: what is predicted at a time: `scales`, each map at once (VAR); or single tokens of a
-            tokenizer with one scale: `raster`, `spiral` (from the centre) or `z-curve`.
+        condition: what images are conditioned on; `class`, or a registered one.
+        order: what is predicted at a time: `scales`, each map at once (VAR); `sub-steps`, parts of
+            a map; or single tokens of a tokenizer with one scale: `raster`, `spiral` (from the
+            centre) or `z-curve`.
+        sub_steps: of `sub-steps`: in how many steps each scale is sampled, one number a scale.
+        head: `softmax` over all tokens, or `channels`, one softmax a channel of the code; empty
+            takes `channels` for codes that have several.
+        norm: `layer`, or `rms` (root mean square).
+        mlp: `gelu`, or `swiglu` (gated, two thirds as wide).
+        positions: `learned`, one embedding a token, or `rotary` in two dimensions.
         adaln: modulate all norms by the condition; without it, only the start token carries it.
         shared_adaln: one AdaLN projection for all blocks plus an offset in each, as at 512 pixels.
         normalized_attention: L2-normalised queries and keys with a learned scale a head.
@@ -161,7 +195,13 @@ class TransformerConfig:
     depth: int = 16
     width: int = 0
     heads: int = 0
-    order: Literal["scales", "raster", "spiral", "z-curve"] = "scales"
+    condition: str = "class"
+    order: str = "scales"
+    sub_steps: tuple[int, ...] = ()
+    head: str = ""
+    norm: Literal["layer", "rms"] = "layer"
+    mlp: Literal["gelu", "swiglu"] = "gelu"
+    positions: Literal["learned", "rotary"] = "learned"
     adaln: bool = True
     shared_adaln: bool = False
     normalized_attention: bool = True
@@ -176,9 +216,15 @@ class TransformerConfig:
         check_range(self, "mlp_ratio", 1e-9, 64)
         check_range(self, "gate_init", 1e-9, 1e3)
         check_range(self, "drop_path", -1, 0.99)
-        if self.order not in ("scales", "raster", "spiral", "z-curve"):
+        CONDITIONS.check(self.condition)
+        ORDERS.check(self.order)
+        if self.head:
+            HEADS.check(self.head)
+        object.__setattr__(self, "sub_steps", tuple(int(count) for count in self.sub_steps))
+        if (self.order == "sub-steps") != bool(self.sub_steps):
             raise UsageError(
-                f"order is {self.order!r}; it can be scales, raster, spiral or z-curve"
+                f"order is {self.order!r} and sub_steps are {list(self.sub_steps)}; give both "
+                "--model.order sub-steps and one number a scale, or neither"
             )
         if self.shared_adaln and not self.adaln:
             raise UsageError("shared_adaln needs adaln; switch both on or both off")
@@ -186,6 +232,11 @@ class TransformerConfig:
         heads = self.heads or max(1, width // 64)
         if width < 1 or heads < 1 or width % heads:
             raise UsageError(f"width {width} is not divisible by {heads} heads")
+        if self.positions == "rotary" and width // heads % 4:
+            raise UsageError(
+                f"rotary positions need heads of a multiple of 4 channels; width {width} gives "
+                f"{heads} heads {width // heads} each"
+            )
         object.__setattr__(self, "width", width)
         object.__setattr__(self, "heads", heads)
         if self.drop_path < 0:
@@ -209,7 +260,7 @@ class ClassifierConfig:
     """
 
     classes: int = 10
-    image_size: Scale = (28, 28)
+    image_size: tuple[int, int] = (28, 28)
     image_channels: int = 1
     width: int = 32
     levels: int = 3
@@ -241,16 +292,16 @@ class ClassifierConfig:
             raise UsageError(f"width {self.width} is not divisible by its {self.groups} groups")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How images are drawn; see `sampling.generate`.
+    """How images are sampled; see `generation.generate`.
 
     Attributes:
-        cfg: strength of classifier-free guidance; 0 is off.
-        guidance: how it runs over the scales.
+        cfg: strength of classifier-free guidance at the finest scale; 0 is off.
+        guidance: how the strength runs over the scales; `linear` rises from 0.
         temperature: logits are divided by it.
-        top_k: draw from the k likeliest codes; 0 is off.
-        top_p: draw from the likeliest codes of probability p; 0 is off.
+        top_k: sample from the k likeliest codes; 0 is off.
+        top_p: sample from the likeliest codes of probability p; 0 is off.
         smooth: use Gumbel-softmax mixtures of codes instead of sampled ones.
         mean_scales: number of finest scales that use expected codes instead of sampled ones.
     """

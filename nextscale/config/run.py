@@ -231,6 +231,11 @@ class TokenizerTraining(StageTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.loss.revive_every and self.tokenizer.levels:
+            raise UsageError(
+                f"loss.revive_every is {self.loss.revive_every}, but the code "
+                f"{self.tokenizer.code} has no learned vectors to move; give 0"
+            )
         layers, size = self.loss.discriminator_layers, self.tokenizer.image_size
         least = 3 * 2**layers  # each strided layer halves; the last two take a pixel each
         if self.loss.adversarial > 0 and min(size) < least:

@@ -200,6 +200,24 @@ def add_config(parser: Parser) -> None:
     parser.add_argument("--config", action="config", help="YAML file of options")
 
 
+def add_optional(place: Any, kind: type) -> None:
+    """Adds an option for every field of a flat dataclass; None where it is not given.
+
+    Args:
+        place: a parser or a group of it.
+    """
+    told, hints = told_attributes(kind), get_type_hints(kind)
+    for item in fields(kind):
+        option = "--" + item.name.replace("_", "-")
+        if hints[item.name] is bool:
+            switch = ActionYesNo(no_prefix="no-")
+            place.add_argument(option, action=switch, default=None, help=told[item.name])
+        else:
+            place.add_argument(
+                option, type=hints[item.name] | None, default=None, help=told[item.name]
+            )
+
+
 def add_dataclass(
     parser: Parser, kind: type, prefix: str = "", themes: Themes = MappingProxyType({})
 ) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from nextscale.config.model import ModelConfig, TokenizerConfig
-from nextscale.scales import areas, length, spans
-from nextscale.tokenizer.autoencoder import SpatialAttention
+from nextscale.config.model import ModelConfig, TokenizerConfig, TransformerConfig
+from nextscale.models.model import build_model
+from nextscale.tokenizer.pyramid import Pyramid
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 
@@ -49,63 +49,49 @@ def flop_formulas() -> dict[Any, Callable[..., int]]:
 def transformer_flops(config: ModelConfig) -> int:
     """Floating-point operations of one pass over all tokens of one image, in the products alone.
 
-    Drawing with a cache costs the same.
+    Sampling with a cache costs about the same: only coarse scales, which share a masked attention
+    call in this pass, cost less.
     """
     assert config.model is not None
-    width, depth = config.model.width, config.model.depth
-    scales, latent, codes = config.tokenizer.scales, config.tokenizer.latent, config.tokenizer.codes
-    tokens, hidden = length(scales), round(width * config.model.mlp_ratio)
-    if config.model.order == "scales":
-        pairs = sum((end - begin) * end for begin, end in spans(scales))  # queries times keys
-        start = areas(scales)[0]
-    else:
-        pairs, start = tokens * (tokens + 1) // 2, 1
-    block = tokens * (4 * width * width + 2 * width * hidden) + 2 * width * pairs
-    modulation = 6 * width * width * (1 if config.model.shared_adaln else depth)
-    modulation = (modulation + 2 * width * width) * config.model.adaln
-    words = (tokens - start) * latent * width
-    head = tokens * width * codes
-    return 2 * (depth * block + modulation + words + head)
+    return pass_flops(config.model, config.tokenizer)
+
+
+@cache
+def pass_flops(config: TransformerConfig, tokenizer: TokenizerConfig) -> int:
+    """`transformer_flops`, counted on the meta device."""
+    with torch.device("meta"):
+        model = build_model(config, tokenizer)
+        given = model.condition.read([None], ()).to("meta")
+        read = torch.empty(1, model.order.reads, model.latent)
+        with torch.inference_mode():
+            return count_flops(lambda: model(given, read))
 
 
 def drawing_flops(config: ModelConfig, guided: bool, decodes: int = 1) -> int:
-    """Floating-point operations of drawing one image.
+    """Floating-point operations of sampling one image.
 
     Args:
         config: of a checkpoint with a transformer.
-        guided: whether each image is drawn with and without its class.
+        guided: whether each image is sampled with and without its condition.
         decodes: pictures decoded on the way, one a scale where it is watched.
     """
-    scales, latent = config.tokenizer.scales, config.tokenizer.latent
-    phis = 2 * len(scales) * areas(scales)[-1] * 9 * latent * latent
-    drawn = transformer_flops(config) * (2 if guided else 1) + phis
-    return drawn + decodes * decoder_flops(config.tokenizer)
+    sampled = transformer_flops(config) * (2 if guided else 1) + pyramid_flops(config.tokenizer)
+    return sampled + decodes * decoder_flops(config.tokenizer)
 
 
-def decoder_flops(config: TokenizerConfig, tokenizer: Tokenizer | None = None) -> int:
-    """Floating-point operations of decoding one image, in convolutions and attention alone.
+@cache
+def pyramid_flops(config: TokenizerConfig) -> int:
+    """Floating-point operations of accumulating all scales of one image."""
+    with torch.device("meta"), torch.inference_mode():
+        pyramid = Pyramid(config)
+        tokens = [torch.zeros(1, *scale, dtype=torch.long) for scale in config.scales]
+        return count_flops(lambda: pyramid.accumulated_maps(tokens))
 
-    Args:
-        config: of the tokenizer.
-        tokenizer: if it has been built already.
-    """
 
-    def weights(*modules: nn.Module) -> int:
-        parts = [part for module in modules for part in module.modules()]
-        return sum(part.weight.numel() for part in parts if isinstance(part, nn.Conv2d))
-
-    if tokenizer is None:
-        with torch.device("meta"):
-            tokenizer = Tokenizer(config)
-    decoder, area = tokenizer.decoder, areas(config.scales)[-1]
-    products = area * weights(tokenizer.from_latent, decoder.conv_in, decoder.middle)
-    for i, level in enumerate(decoder.levels):
-        pixels = area * 4 ** (len(decoder.levels) - 1 - i)
-        products += pixels * weights(level)
-        if i > 0:
-            products += 4 * pixels * weights(decoder.upsamples[str(i)])
-    products += area * config.downsampling**2 * weights(decoder.conv_out)
-    for part in decoder.modules():
-        if isinstance(part, SpatialAttention):
-            products += 2 * area * area * part.norm.num_channels
-    return 2 * products
+@cache
+def decoder_flops(config: TokenizerConfig) -> int:
+    """Floating-point operations of decoding one image, counted on the meta device."""
+    with torch.device("meta"), torch.inference_mode():
+        tokenizer = Tokenizer(config)
+        accumulated = torch.empty(1, config.latent, *config.scales[-1])
+        return count_flops(lambda: tokenizer.decode_accumulated(accumulated))

@@ -3,45 +3,43 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nextscale.config.model import ModelConfig
 from nextscale.machine.memory import check_memory
-from nextscale.scales import areas, length
+from nextscale.models.model import Model
 
 FLOAT = 4  # bytes of a float32
 TRAINED = 4  # copies of the weights in training: themselves, gradients, two moments
 
 
-def drawing_bytes(config: ModelConfig, batch: int, guided: bool, itemsize: int) -> int:
-    """Least memory in bytes that drawing a batch takes beside the weights.
+def drawing_bytes(model: Model, batch: int, guided: bool) -> int:
+    """Least memory in bytes that sampling a batch takes beside the weights.
 
-    The keys and values of all tokens, and the logits of the finest scale, once as they are and once
-    filtered. What `benchmark.estimate` predicts is exact and takes seconds.
-
-    Args:
-        config: of a checkpoint with a transformer.
-        batch: images drawn at once.
-        guided: whether each image is drawn with and without its class.
-        itemsize: bytes of a number of the transformer's weights.
-    """
-    assert config.model is not None
-    scales, codes = config.tokenizer.scales, config.tokenizer.codes
-    cache = 2 * config.model.depth * length(scales) * config.model.width * itemsize
-    drawn = areas(scales)[-1] if config.model.order == "scales" else 1  # tokens at once
-    return batch * (2 if guided else 1) * (cache + 2 * drawn * codes * FLOAT)
-
-
-def check_drawing_room(config: ModelConfig, batch: int, guided: bool, like: Tensor) -> None:
-    """Raises UsageError if a batch has no room in this machine's memory, before it is drawn.
+    The keys and values of all tokens, and the logits of the largest step, once as they are and once
+    filtered. What `speed.estimate` predicts is exact and takes seconds.
 
     Args:
-        config, batch, guided: as in `drawing_bytes`.
-        like: a weight of the transformer. An accelerator complains of its own memory.
+        batch: images sampled at once.
+        guided: whether each image is sampled with and without its condition.
     """
-    if like.device.type == "cpu":
-        needed = drawing_bytes(config, batch, guided, like.itemsize)
-        check_memory(needed, f"drawing {batch:,} images at once", "give a smaller batch")
+    config, order = model.config, model.order
+    itemsize = model.head.weight.itemsize
+    cache = 2 * config.depth * len(order.levels) * config.width * itemsize
+    cells = max(len(step.cells) for step in order.steps)
+    return batch * (2 if guided else 1) * (cache + 2 * cells * model.head.out_features * FLOAT)
+
+
+def check_drawing_room(model: Model, batch: int, guided: bool) -> None:
+    """Raises UsageError if a batch has no room in this machine's memory, before it is sampled.
+
+    An accelerator complains of its own memory.
+
+    Args:
+        batch, guided: as in `drawing_bytes`.
+    """
+    if model.head.weight.device.type == "cpu":
+        needed = drawing_bytes(model, batch, guided)
+        check_memory(needed, f"sampling {batch:,} images at once", "give a smaller batch")
 
 
 def check_room(make: Callable[[], nn.Module], what: str, copies: int) -> None:

@@ -294,6 +294,6 @@ def encode_missing(
 @torch.inference_mode()
 def encode(tokenizer: Tokenizer, images: Tensor) -> NDArray[np.int64]:
     """Tokens (B, L) of images (B, channels, H, W)."""
-    device = tokenizer.quantizer.codebook.device
+    device = tokenizer.device
     maps = tokenizer.encode(images.to(device))
     return torch.cat([token_map.flatten(1) for token_map in maps], 1).cpu().numpy()

@@ -10,7 +10,7 @@ from nextscale.editing.tasks import Edited, redraw
 from nextscale.errors import UsageError, shown
 from nextscale.generation.likelihood import token_log_probabilities
 from nextscale.machine.memory import check_memory
-from nextscale.models.build import Model
+from nextscale.models.model import Model
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 MOST = 1000  # candidates of an image

@@ -11,7 +11,7 @@ from nextscale.editing.holes import fill_holes
 from nextscale.editing.masks import Rule, keep_per_scale
 from nextscale.editing.seams import paste
 from nextscale.errors import UsageError
-from nextscale.models.build import Model
+from nextscale.models.model import Model
 from nextscale.scales import Scale
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -62,7 +62,7 @@ def outpaint(
         overlap: share of a window, above 0 and below 1, that its neighbour shares.
         rule: as in `keep_per_scale`.
         feather: width of the seam in pixels; see `paste`.
-        options: as `sampling.generate`.
+        options: keywords of `redraw`.
 
     Returns:
         images of the canvas's size, and the log-probability of all that was drawn.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from nextscale.editing.masks import Rule, keep_per_scale
 from nextscale.errors import UsageError
-from nextscale.generation.sampling import generate
-from nextscale.models.build import Model
+from nextscale.generation.generate import generate
+from nextscale.models.model import Model
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 
@@ -51,7 +51,7 @@ def edit(
         labels: int64 (B,) of what is drawn; None draws without a class, as the released code.
         rule: as in `keep_per_scale`.
         recode: as in `redraw`.
-        options: as `sampling.generate`.
+        options: keywords of `generate`.
 
     Raises:
         UsageError: if shapes do not fit, or an option is out of its range.
@@ -103,7 +103,9 @@ def redraw(
     """
     quantizer = tokenizer.quantizer
     if labels is None:
-        labels = torch.full((len(images),), model.config.classes, device=images.device)
+        labels = model.condition.drop(
+            torch.zeros(len(images), dtype=torch.long, device=images.device)
+        )
     with torch.inference_mode():
         features = tokenizer.features(images)  # (B, C, H, W)
         own = quantizer.encode(features)
@@ -112,7 +114,7 @@ def redraw(
     def constrain(k: int, vectors: Tensor) -> Tensor:
         if not recode:
             return torch.where(masks[k], quantizer.lookup(own[k]), vectors)
-        own[k] = quantizer.nearest(quantizer.shrink(features - maps[k], quantizer.scales[k]))
+        own[k] = quantizer.quantize(quantizer.shrink(features - maps[k], model.scales[k]), k)
         placed = torch.where(masks[k], quantizer.lookup(own[k]), vectors)
         maps[k + 1] = quantizer.accumulate(maps[k], placed, k)
         return placed

@@ -1,4 +1,4 @@
-"""Images that are made to be judged: drawn by a transformer, or reconstructed by a tokenizer.
+"""Images that are made to be judged: sampled by a transformer, or reconstructed by a tokenizer.
 
 Chunk by chunk, each image with its own seed; so they do not depend on the number of processes.
 """
@@ -6,8 +6,6 @@ Chunk by chunk, each image with its own seed; so they do not depend on the numbe
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,57 +16,22 @@ from torch import Tensor, nn
 from nextscale.evaluation.chunks import Arrays, Chunks
 from nextscale.evaluation.features import see
 from nextscale.evaluation.sets import Pixels
-from nextscale.generation import rejection
+from nextscale.generation.batches import Draw, Draws, draw_many
 from nextscale.judges.extractors import Extractor
 from nextscale.pictures.pixels import to_pixels, to_tensor
-from nextscale.pipeline import Judge, Pipeline
+from nextscale.pipeline import Pipeline
 from nextscale.storage.files import check_no_link, disk_errors, replacing_file, reserve
 
-Draw = Callable[[Tensor, Sequence[int]], Tensor]  # labels (B,), a seed each; images in [-1, 1]
 
-
-@dataclass(frozen=True)
-class Drawing:
-    """Which images are drawn, and which of them are kept.
-
-    Attributes:
-        draw: images (B, channels, H, W) of labels int64 (B,) and one seed an image.
-        labels: that are wanted, one an image; the number of classes means none.
-        seed: image i is drawn with seed + i.
-        keep: share of the drawn images that is kept, the ones a judge is surest of.
-        judge: log-probabilities of the classes; None if all are kept.
-        drawn: labels of the images that are drawn.
-    """
-
-    draw: Draw
-    labels: Sequence[int]
-    seed: int = 0
-    keep: float = 1.0
-    judge: Judge | None = None
-    drawn: Sequence[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        drawn = self.labels if self.keep == 1 else rejection.candidates(self.labels, self.keep)
-        object.__setattr__(self, "drawn", drawn)
-
-    def make(self, part: range, extractor: Extractor) -> Arrays:
-        """A chunk: pixels, features, and the seconds and the judge's scores of making them."""
-        labels, arrays = [self.drawn[i] for i in part], {}
-        begin = time.perf_counter()
-        images = self.draw(torch.tensor(labels), [self.seed + i for i in part])
-        pixels = to_pixels(images)
-        if self.judge is not None:
-            arrays["scores"] = np.array(rejection.own_class(self.judge(images), labels))
-        seconds = time.perf_counter() - begin
-        arrays["seconds"] = np.full(len(part), seconds / len(part))
-        return {"pixels": pixels, **see(extractor, pixels), **arrays}
-
-    def chosen(self, chunks: Chunks) -> NDArray[np.int64]:
-        """Which of the drawn images serve the wanted labels, in the order of these."""
-        if self.judge is None:
-            return np.arange(len(self.labels))
-        scores = chunks.read("scores").tolist()
-        return np.array(rejection.choose(scores, self.drawn, self.labels))
+def make_chunk(draw: Draw, draws: Draws, part: range, extractor: Extractor) -> Arrays:
+    """A chunk: pixels, features, and the seconds and the judge's scores of making them."""
+    begin = time.perf_counter()
+    (drawn,) = draw_many(draw, draws, [part])
+    pixels = to_pixels(drawn.images[-1])
+    seconds = time.perf_counter() - begin
+    arrays = {"scores": np.array(drawn.scores)} if draws.judge is not None else {}
+    arrays["seconds"] = np.full(len(part), seconds / len(part))
+    return {"pixels": pixels, **see(extractor, pixels), **arrays}
 
 
 @torch.inference_mode()

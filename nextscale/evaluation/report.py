@@ -1,22 +1,24 @@
 """Judges a model, a tokenizer or finished images; gives the figures and all that shaped them."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from nextscale.config.model import SamplingConfig
+from nextscale.config.seeds import LARGEST_SEED
 from nextscale.cost.flops import parameters
 from nextscale.cost.room import check_drawing_room
 from nextscale.errors import UsageError
 from nextscale.evaluation.chunks import Chunks
-from nextscale.evaluation.drawing import Draw, Drawing, write_npz
+from nextscale.evaluation.drawing import make_chunk, write_npz
 from nextscale.evaluation.evaluation import Evaluation, Report
 from nextscale.evaluation.features import check_size, gathered
-from nextscale.generation.sampling import generate, last_state, strengths_of
+from nextscale.generation.batches import Draws, drawing_of
+from nextscale.generation.generate import strengths_of
 from nextscale.judges.classifiers import classifier_names, is_classifier, judge_identity, load_judge
 from nextscale.judges.perceptual import PerceptualUnavailable, perceptual_distance
 from nextscale.pipeline import Pipeline
@@ -24,7 +26,7 @@ from nextscale.storage.weights import hash_weights, identify
 
 
 def judge_model(
-    run: Evaluation, name: str, pipe: Pipeline, made: dict[str, Any], sampling: dict[str, Any]
+    run: Evaluation, name: str, pipe: Pipeline, made: dict[str, Any], sampling: SamplingConfig
 ) -> Report:
     """Draws images of all classes in turn and judges them.
 
@@ -33,7 +35,7 @@ def judge_model(
         name: of the model, for the report.
         pipe: the model.
         made: hashes of its weights, and how it computes, for the report.
-        sampling: options of `sampling.generate`.
+        sampling: how they are sampled.
 
     Raises:
         UsageError: if there are too few images, or extractor, classifier and model do not fit.
@@ -55,19 +57,21 @@ def judge_model(
     if config.keep < 1 and not classifier:
         raise UsageError("--keep needs a classifier; give --classifier")
     judge = load_judge(classifier, pipe) if config.keep < 1 else None
-    guided = any(strengths_of(pipe.model, sampling["cfg"], sampling["guidance"]))
+    guided = any(strengths_of(pipe.model, sampling))
     at_once = min(config.batch, config.count)
-    check_drawing_room(pipe.config, at_once, guided, pipe.model.head.weight)
+    check_drawing_room(pipe.model, at_once, guided)
     reference = run.seen_reference()  # its faults are reported before hours of sampling
     bounds = run.bounds(config.count, pipe, reference)
-    labels = [i % max(1, classes) for i in range(config.count)]
-    drawing = Drawing(drawer(pipe, sampling), labels, config.seed, config.keep, judge)
-    run.check_features(len(drawing.drawn), reference)
+    turn = pipe.model.condition.all()
+    wanted = turn[[i % len(turn) for i in range(config.count)]]
+    draws = Draws(wanted, range(config.seed, LARGEST_SEED), config.keep, judge)
+    drawn = len(draws.given)
+    run.check_features(drawn, reference)
     settings = {
         "model": name,
         **made,
         "architecture": {"tokenizer": asdict(pipe.tokenizer.config), **asdict(pipe.model.config)},
-        "sampling": sampling,
+        "sampling": vars(sampling),
         "wanted": config.count,
         "seed": config.seed,
         "keep": config.keep,
@@ -76,13 +80,15 @@ def judge_model(
         "device": pipe.device.type,
         "threads": torch.get_num_threads(),  # on a CPU, rounding depends on it
     }
-    chunks = Chunks(Path(config.out), len(drawing.drawn), config.batch, settings, run.state)
-    with run.show("drawing", len(drawing.drawn)) as advance:
-        chunks.fill(lambda part: drawing.make(part, extractor), advance)
-    chosen = drawing.chosen(chunks)
+    chunks = Chunks(Path(config.out), drawn, config.batch, settings, run.state)
+    draw = drawing_of(pipe.model, pipe.tokenizer, sampling)
+    with run.show("sampling", drawn) as advance:
+        chunks.fill(lambda part: make_chunk(draw, draws, part, extractor), advance)
+    scores = chunks.read("scores").tolist() if judge else []
+    chosen = np.array(draws.chosen(scores))
     figures = run.compare(gathered(chunks, extractor.identity, chosen), reference)
     if classes and extractor.labels == pipe.config.labels:
-        right = chunks.read("logits")[chosen].argmax(1) == labels
+        right = chunks.read("logits")[chosen].argmax(1) == wanted.numpy()
         figures["class_accuracy"] = float(right.mean())
     figures |= {
         "steps": pipe.model.steps,
@@ -93,17 +99,6 @@ def judge_model(
     if config.npz and run.state.is_main_process:
         write_npz(chunks, chosen, Path(config.npz))
     return run.report(figures, **settings)
-
-
-def drawer(pipe: Pipeline, sampling: dict[str, Any]) -> Draw:
-    """How a pipeline draws images of labels and seeds."""
-
-    def draw(labels: Tensor, seeds: Sequence[int]) -> Tensor:
-        on_device = labels.to(pipe.device)
-        states = generate(pipe.model, pipe.tokenizer, on_device, seeds=seeds, **sampling)
-        return last_state(states).image()
-
-    return draw
 
 
 def judge_tokenizer(run: Evaluation, name: str, pipe: Pipeline) -> Report:

@@ -4,17 +4,8 @@ import torch
 from torch import Tensor
 
 from nextscale.errors import UsageError
-from nextscale.models.ar import AR
-from nextscale.models.build import Model
-from nextscale.tokenizer.quantizer import Quantizer
+from nextscale.models.model import Model
 from nextscale.tokenizer.tokenizer import Tokenizer
-
-
-def read_by(model: Model, quantizer: Quantizer, tokens: list[Tensor]) -> Tensor:
-    """Teacher inputs of a model, of K token maps (B, h, w)."""
-    if isinstance(model, AR):
-        return quantizer.lookup(tokens[0]).flatten(2).transpose(1, 2)  # (B, L, C)
-    return quantizer.teacher_inputs(tokens)  # (B, L - l, C)
 
 
 @torch.inference_mode()
@@ -27,9 +18,9 @@ def token_log_probabilities(
         tokens: K maps int64 (B, h, w).
         labels: int64 (B,); the number of classes means none.
     """
-    logits = model(labels, read_by(model, tokenizer.quantizer, tokens))  # (B, L, V)
+    read = model.order.teacher_inputs(tokenizer.quantizer, tokens)
     wanted = torch.cat([part.flatten(1) for part in tokens], 1)  # (B, L)
-    return logits.log_softmax(-1).gather(2, wanted.unsqueeze(2)).squeeze(2)
+    return model.head.log_probabilities(model(labels, read), wanted)
 
 
 def log_likelihood(model: Model, tokenizer: Tokenizer, images: Tensor, labels: Tensor) -> Tensor:

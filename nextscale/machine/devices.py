@@ -1,6 +1,10 @@
 """Where networks compute: one rule for the command line, the Python API and trainings."""
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from nextscale.errors import UsageError
 
@@ -27,3 +31,25 @@ def usable_device(device: torch.device | str) -> torch.device:
             "torch finds"
         ) from error
     return chosen
+
+
+_CONSTANTS: dict[tuple[object, ...], Tensor] = {}
+
+
+def constant(
+    values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.long
+) -> Tensor:
+    """Numbers (n,) on a device, copied there once in the life of this process.
+
+    Args:
+        values: hashable as a tuple; read only, as the tensor is shared.
+    """
+    fake = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+    if fake is not None or torch.compiler.is_compiling():
+        return torch.tensor(values, dtype=dtype, device=device)
+    key = (tuple(values), device, dtype)
+    if key not in _CONSTANTS:
+        # Autograd may save it later; a mode that counts what is computed would see it only once.
+        with torch.inference_mode(False), _disable_current_modes():
+            _CONSTANTS[key] = torch.tensor(values, dtype=dtype, device=device)
+    return _CONSTANTS[key]

@@ -1,29 +1,115 @@
-"""What a transformer is conditioned on: the start tokens and the AdaLN vector (VAR Sec. 3.2).
+"""Conditions: what is wanted, as users say it and as the network reads it (VAR Sec. 3.2)."""
 
-Labels today; another condition needs the same two outputs.
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from nextscale.config.model import TransformerConfig
+from nextscale.errors import UsageError
+from nextscale.models.labels import Label, label_name, label_number
 
-class ClassCondition(nn.Module):
+
+@dataclass(frozen=True)
+class Context:
+    """What the network reads of a condition.
+
+    Attributes:
+        states: prefix (B, T, D), T >= 1; the last slot predicts the first scale.
+        vector: input of every AdaLN, (B, D); None for trunks without.
+        mask: bool (B, T), False where a slot is padding; None where all slots count.
+        positions: of the slots, (B, T); None takes 0 to T - 1.
+    """
+
+    states: Tensor
+    vector: Tensor | None = None
+    mask: Tensor | None = None
+    positions: Tensor | None = None
+
+
+class Condition(nn.Module):
+    """What every condition offers.
+
+    `given` is what `read` returns: a tensor whose first dimension is the batch.
+    """
+
+    def read(self, wanted: Sequence[Label], names: Sequence[str]) -> Tensor:
+        """What users say, as the network takes it; on the CPU.
+
+        Args:
+            wanted: names, or numbers as integers; None means nothing in particular.
+            names: of the classes, in the order of their numbers; may be empty.
+
+        Raises:
+            UsageError: at what the condition does not know.
+        """
+        raise NotImplementedError
+
+    def say(self, given: Tensor, names: Sequence[str]) -> list[tuple[int | None, str]]:
+        """The inverse of `read`: numbers, None for "none", and texts that it reads so."""
+        raise NotImplementedError
+
+    def all(self) -> Tensor:
+        """Everything that can be wanted, one after the other; "none" where nothing else can."""
+        raise NotImplementedError
+
+    def check(self, given: Tensor) -> None:
+        """Raises UsageError at values that `forward` cannot take."""
+        raise NotImplementedError
+
+    def drop(self, given: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """The same with "none" where `dropped`, bool (B,), says so; everywhere unless given."""
+        raise NotImplementedError
+
+    def forward(self, given: Tensor) -> Context:
+        raise NotImplementedError
+
+
+class ClassCondition(Condition):
     """An embedding a class and one more, at index `classes`, that means no class.
 
     With `classes` = 0 only "none" is left: the unconditional model.
     """
 
-    def __init__(self, classes: int, width: int) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes = config.classes
         # Its own normal_ would import torch._dynamo on the meta device, a second at every load.
-        weight = torch.empty(classes + 1, width)
+        weight = torch.empty(config.classes + 1, config.width)
         self.embedding = nn.Embedding.from_pretrained(weight, freeze=False)
 
-    def forward(self, labels: Tensor) -> Tensor:
-        """Labels int64 (B,) to vectors (B, D): start of the sequence and input of every AdaLN."""
-        return self.embedding(labels)
+    def read(self, wanted: Sequence[Label], names: Sequence[str]) -> Tensor:
+        """Numbers int64 (B,) of labels; see `labels.label_number`."""
+        numbers = [label_number(label, names, self.classes) for label in wanted]
+        return torch.tensor(numbers, dtype=torch.long, device="cpu")
 
-    def none_like(self, labels: Tensor) -> Tensor:
-        """Labels (B,) that all mean no class."""
-        return labels.new_full(labels.shape, self.classes)
+    def say(self, given: Tensor, names: Sequence[str]) -> list[tuple[int | None, str]]:
+        return [
+            (None if number == self.classes else number, label_name(number, names, self.classes))
+            for number in given.tolist()
+        ]
+
+    def all(self) -> Tensor:
+        numbers = range(self.classes) if self.classes else [0]
+        return torch.tensor(numbers, dtype=torch.long)
+
+    def check(self, given: Tensor) -> None:
+        if given.numel() == 0:
+            raise UsageError("no labels are given; give at least one")
+        least, most = (int(value) for value in given.aminmax())
+        if least < 0 or most > self.classes:
+            bad = least if least < 0 else most
+            raise UsageError(
+                f"label {bad} is out of range; the model knows 0 to {self.classes} (= none)"
+            )
+
+    def drop(self, given: Tensor, dropped: Tensor | None = None) -> Tensor:
+        if dropped is None:
+            return torch.full_like(given, self.classes)
+        return torch.where(dropped, self.classes, given)
+
+    def forward(self, given: Tensor) -> Context:
+        """Labels int64 (B,) to one slot, which is the input of every AdaLN too."""
+        vector = self.embedding(given)  # (B, D)
+        return Context(vector.unsqueeze(1), vector)

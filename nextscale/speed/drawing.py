@@ -1,6 +1,7 @@
 """How long drawing takes, transformer and decoder apart, beside what the machine can multiply."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,12 +13,11 @@ from nextscale.config.speed import MODES, SampleConfig
 from nextscale.cost.flops import decoder_flops, drawing_flops, parameters
 from nextscale.cost.room import check_room
 from nextscale.errors import UsageError
-from nextscale.generation.sampling import generate, last_state, strengths_of
+from nextscale.generation.generate import generate, last_state, strengths_of
 from nextscale.machine.heap import keep_freed_memory
 from nextscale.machine.instructions import can_compile, drawing_precision, made_for
 from nextscale.machine.peaks import peak_alone
-from nextscale.models.build import build_model
-from nextscale.models.var import VAR
+from nextscale.models.model import build_model
 from nextscale.pipeline import Pipeline
 from nextscale.speed.timing import Parts, in_turn, machine, stopwatch
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -60,12 +60,12 @@ def labels_of(pipe: Pipeline, batch: int) -> Tensor:
 def drawing(pipe: Pipeline, batch: int) -> Callable[[], Parts]:
     """Draws a batch as the model's configuration says, and returns the seconds of its parts."""
     labels = labels_of(pipe, batch)
-    sampling = vars(pipe.config.sampling)
+    sampling = pipe.config.sampling
 
     def run() -> Parts:
         begin = stopwatch(pipe.device)
         state = last_state(
-            generate(pipe.model, pipe.tokenizer, labels, seeds=range(batch), **sampling)
+            generate(pipe.model, pipe.tokenizer, labels, sampling, seeds=range(batch))
         )
         between = stopwatch(pipe.device)
         state.image()
@@ -81,17 +81,17 @@ def agreement(exact: Pipeline, other: Pipeline, batch: int) -> float:
     All are drawn: averaged codes are no tokens, so they cannot be replayed.
     """
     labels = labels_of(exact, batch)
-    sampling = {**vars(exact.config.sampling), "smooth": False, "mean_scales": 0}
+    sampling = replace(exact.config.sampling, smooth=False, mean_scales=0)
     drawn = [
         state.tokens
-        for state in generate(exact.model, exact.tokenizer, labels, seeds=range(batch), **sampling)
+        for state in generate(exact.model, exact.tokenizer, labels, sampling, seeds=range(batch))
     ]
 
     def forced(k: int, vectors: Tensor) -> Tensor:
         return other.tokenizer.quantizer.lookup(drawn[k]).to(vectors.dtype)
 
     states = generate(
-        other.model, other.tokenizer, labels, seeds=range(batch), constrain=forced, **sampling
+        other.model, other.tokenizer, labels, sampling, seeds=range(batch), constrain=forced
     )
     same = [(state.tokens == tokens).flatten() for state, tokens in zip(states, drawn, strict=True)]
     return torch.cat(same).double().mean().item()
@@ -121,7 +121,7 @@ def measure(
     found = in_turn(measured, config.repeats, advance)
     about = machine(device)
     options = pipe.config.sampling
-    guided = any(strengths_of(pipe.model, options.cfg, options.guidance))
+    guided = any(strengths_of(pipe.model, options))
     flops = drawing_flops(pipe.config, guided)
     rows = []
     for mode, batch in each:
@@ -136,7 +136,7 @@ def measure(
             "spread": took["seconds"].spread,
             "share_of_peak": flops / seconds / (about["fp32_peak_gflops"] * 1e9),
         }
-        comparable = "exact" in pipes and isinstance(pipe.model, VAR) and not config.random_weights
+        comparable = "exact" in pipes and pipe.model.order.averages and not config.random_weights
         if mode != "exact" and comparable:
             row["token_agreement"] = agreement(pipes["exact"], pipes[mode], batch)
         rows.append(row | peaks.get((mode, batch), {}))

@@ -9,6 +9,7 @@ process holds is added; scratch memory within operators is not counted.
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,17 +28,10 @@ from nextscale.cost.flops import (
     transformer_flops,
 )
 from nextscale.errors import UsageError
-from nextscale.generation.sampling import (
-    keep_top_k,
-    keep_top_p,
-    last_state,
-    scale_by_scale,
-    strengths_of,
-)
+from nextscale.generation.generate import last_state, sample_steps, strengths_of
 from nextscale.machine.instructions import made_for
 from nextscale.machine.peaks import QUICK_PRODUCT, measure_peak, peak_memory
-from nextscale.models.build import build_model
-from nextscale.models.var import VAR
+from nextscale.models.model import build_model
 from nextscale.speed.steps import Kind, inputs, loss_of, objective
 from nextscale.tokenizer.tokenizer import Tokenizer
 
@@ -60,7 +54,7 @@ def estimate(
         whole: the networks; those of the configuration's model unless given.
 
     Raises:
-        UsageError: if the model has no transformer, or a next-token one, and a task needs it.
+        UsageError: if the model has no transformer and a task needs it.
     """
     whole = whole or checkpoint.config_of(config.model)
     rate = config.rate * 1e9 or measure_peak(device, repeats=2, products=[QUICK_PRODUCT])
@@ -101,8 +95,7 @@ def training_needs(whole: ModelConfig, kind: Kind) -> Needs:
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     means = 2 * sum(weight.numel() * weight.element_size() for weight in trained)
     if kind.stage == "tokenizer":
-        built = next(part for part in network.modules() if isinstance(part, Tokenizer))
-        forward = 2 * decoder_flops(whole.tokenizer, built)  # an encoder is as large
+        forward = 2 * decoder_flops(whole.tokenizer)  # an encoder is as large
     else:
         forward = transformer_flops(whole)
     ledgers = []
@@ -127,27 +120,16 @@ def sampling_needs(whole: ModelConfig, precision: str) -> Needs:
     with torch.device("meta"):
         tokenizer = Tokenizer(whole.tokenizer).eval()
         model = build_model(whole.model, whole.tokenizer).eval()
-    if not isinstance(model, VAR):
-        raise UsageError("drawing of next-token models is not estimated")
-    options, dtype = whole.sampling, getattr(torch, precision)
-    strengths = strengths_of(model, options.cfg, options.guidance)
-    flops = float(drawing_flops(whole, guided=any(strengths)))
+    dtype = getattr(torch, precision)
+    sampling = replace(whole.sampling, smooth=False, mean_scales=0)
+    flops = float(drawing_flops(whole, guided=any(strengths_of(model, sampling))))
     both, ledgers = nn.ModuleList([tokenizer, model]), []
     portion = 1
     with simulated(both, dtype, precision, flops), torch.inference_mode():
         for batch in BATCHES:
             with Ledger(both) as ledger:
-                states = scale_by_scale(
-                    model,
-                    tokenizer,
-                    torch.zeros(batch, dtype=torch.long),
-                    strengths,
-                    lambda logits: keep_top_p(keep_top_k(logits, options.top_k), options.top_p),
-                    smooth=False,
-                    mean_scales=0,
-                    generators=None,
-                    constrain=None,
-                )
+                given = model.condition.drop(torch.zeros(batch, dtype=torch.long))
+                states = sample_steps(model, tokenizer, given, sampling)
                 maps = last_state(states).accumulated
                 portion = tokenizer.at_once(maps)
                 size = (whole.tokenizer.image_channels, *whole.tokenizer.image_size)

@@ -13,7 +13,8 @@ from torch import Tensor
 from nextscale.config.model import TransformerConfig
 from nextscale.config.speed import GrowthConfig
 from nextscale.cost.room import check_room
-from nextscale.models.transformer import Piece, Transformer
+from nextscale.models.attention import Piece
+from nextscale.models.trunk import Transformer
 from nextscale.scales import Scales, length, spans
 from nextscale.speed.timing import Parts, exponent, in_turn, machine, stopwatch
 

@@ -14,9 +14,9 @@ from nextscale.config.model import RELEASED_256, TokenizerConfig, TransformerCon
 from nextscale.config.speed import MethodsConfig
 from nextscale.cost.flops import parameters
 from nextscale.cost.room import check_room
-from nextscale.generation.sampling import generate, last_state
+from nextscale.generation.generate import generate, last_state
 from nextscale.machine.heap import keep_freed_memory
-from nextscale.models.build import build_model
+from nextscale.models.model import build_model
 from nextscale.scales import Scales, length, spans
 from nextscale.speed.timing import Parts, in_turn, machine, stopwatch
 from nextscale.tokenizer.tokenizer import Tokenizer

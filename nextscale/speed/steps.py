@@ -18,8 +18,9 @@ from nextscale.errors import UsageError
 from nextscale.machine.heap import keep_freed_memory
 from nextscale.machine.instructions import made_for
 from nextscale.machine.peaks import peak_alone
-from nextscale.models.build import build_model
-from nextscale.scales import areas, length
+from nextscale.models.model import build_model
+from nextscale.models.orders import build_order
+from nextscale.scales import length
 from nextscale.speed.timing import Parts, in_turn, machine, stopwatch
 from nextscale.tokenizer.tokenizer import Tokenizer
 from nextscale.training.tokenizer import TokenizerObjective
@@ -66,7 +67,7 @@ def inputs(whole: ModelConfig, kind: Kind, batch: int) -> tuple[Any, ...]:
         return torch.rand(batch, tokenizer.image_channels, *tokenizer.image_size) * 2 - 1, 0
     assert whole.model is not None
     tokens = length(tokenizer.scales)
-    read = tokens if whole.model.order != "scales" else tokens - areas(tokenizer.scales)[0]
+    read = build_order(whole.model, tokenizer.scales).reads
     return (
         torch.zeros(batch, dtype=torch.long),
         torch.randn(batch, read, tokenizer.latent),

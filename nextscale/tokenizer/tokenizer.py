@@ -1,11 +1,11 @@
-"""The multi-scale VQ tokenizer: encoder, quantizer, decoder (VAR Sec. 3.2)."""
+"""The multi-scale VQ tokenizer: encoder, pyramid, decoder (VAR Sec. 3.2)."""
 
 import torch
 from torch import Tensor, nn
 
 from nextscale.config.model import TokenizerConfig
 from nextscale.tokenizer.autoencoder import Decoder, Encoder
-from nextscale.tokenizer.quantizer import Quantized, Quantizer
+from nextscale.tokenizer.pyramid import Pyramid, Quantized
 
 PIXELS = 2**16  # of the images that a CPU decodes at once
 
@@ -18,9 +18,14 @@ class Tokenizer(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.to_latent = nn.Conv2d(config.latent, config.latent, 3, padding=1)
-        self.quantizer = Quantizer(config)
+        self.quantizer = Pyramid(config)
         self.from_latent = nn.Conv2d(config.latent, config.latent, 3, padding=1)
         self.decoder = Decoder(config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.from_latent.weight.device
 
     def features(self, images: Tensor) -> Tensor:
         """Continuous feature map (B, C, h, w) before quantization, in the weights' dtype.

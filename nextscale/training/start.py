@@ -13,8 +13,8 @@ from nextscale.config.model import TokenizerConfig, TransformerConfig
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.cost.room import TRAINED, check_room
 from nextscale.errors import UsageError
-from nextscale.generation.sampling import check_options
-from nextscale.models.build import Model, build_model
+from nextscale.generation.generate import check_sampling
+from nextscale.models.model import Model, build_model
 from nextscale.pipeline import Pipeline
 from nextscale.scales import Scale, Scales, describe, parse_scales, position, spans
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -111,7 +111,7 @@ def start_var(
             lambda: build_model(architecture, tokenizer), "training this transformer", TRAINED
         )
         model, notes = build_model(architecture, tokenizer), []
-    check_options(model, torch.zeros(1, dtype=torch.long), **vars(config.sampling))
+    check_sampling(model, config.sampling)
     return replace(config, model=model.config), model, notes
 
 
@@ -173,7 +173,7 @@ def fitted(
             "interpolated scale by scale and need training before images are good again"
         )
     with torch.device("meta"):
-        changed = type(model)(config, scales, model.codes, model.latent)
+        changed = Model(config, scales, model.alphabet, model.latent)
     changed.load_state_dict(weights, assign=True)
     return changed, notes
 

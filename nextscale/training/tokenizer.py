@@ -25,7 +25,7 @@ from nextscale.judges.classifiers import classifier_names
 from nextscale.judges.perceptual import PerceptualUnavailable, perceptual_distance
 from nextscale.pipeline import Pipeline
 from nextscale.storage.weights import read_tensors
-from nextscale.tokenizer.quantizer import Quantized
+from nextscale.tokenizer.pyramid import Quantized
 from nextscale.tokenizer.tokenizer import Tokenizer
 from nextscale.training.discriminator import (
     PatchDiscriminator,
@@ -241,8 +241,10 @@ class TokenizerStage:
         candidates = vectors.transpose(1, 2).flatten(0, 1)  # (B L, C)
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
         rows = torch.randint(len(candidates), (len(dead),), generator=generator)
-        codebook = self.objective.tokenizer.quantizer.codebook
-        codebook[dead] = candidates[rows.to(candidates.device)]
+        code = self.objective.tokenizer.quantizer.code
+        codebook = code.replace(dead, candidates[rows.to(candidates.device)])
+        if codebook is None:
+            return
         for moment in optimizer.state[codebook].values():
             if moment.shape == codebook.shape:
                 moment[dead] = 0

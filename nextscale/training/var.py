@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,10 +16,8 @@ from nextscale.config.model import ModelConfig
 from nextscale.config.run import VarTraining
 from nextscale.data.images import Batch
 from nextscale.data.order import uniforms
-from nextscale.generation.likelihood import read_by
-from nextscale.generation.sampling import generate, last_state
-from nextscale.models.ar import AR
-from nextscale.models.build import Model, build_model
+from nextscale.generation.generate import generate, last_state
+from nextscale.models.model import Model, build_model
 from nextscale.pictures.grids import grid
 from nextscale.pictures.pixels import to_pictures, to_tensor
 from nextscale.pipeline import Pipeline
@@ -59,12 +56,11 @@ class VarObjective(nn.Module):
             tokens: int64 (B, L), to be predicted.
         """
         logits = self.model(labels, teacher_inputs)  # (B, L, V)
-        flat, wanted = logits.flatten(0, 1), tokens.flatten()
-        losses = F.cross_entropy(flat, wanted, reduction="none").view_as(tokens)  # (B, L)
+        losses = self.model.head.losses(logits, tokens)  # (B, L)
         loss = losses.mean()
         if self.training and self.label_smoothing:
-            loss = F.cross_entropy(flat, wanted, label_smoothing=self.label_smoothing)
-        right = (logits.argmax(-1) == tokens).float()  # (B, L)
+            loss = self.model.head.losses(logits, tokens, self.label_smoothing).mean()
+        right = (self.model.head.likeliest(logits) == tokens).float()  # (B, L)
         return loss, self.by_scale(losses.detach()), self.by_scale(right)
 
     def by_scale(self, values: Tensor) -> Tensor:
@@ -89,7 +85,7 @@ class VarStage:
             model: the transformer to train.
         """
         self.config, self.names, self.model = config, names, model
-        self.command = "train ar" if isinstance(model, AR) else "train var"
+        self.command = "train var" if model.order.averages else "train ar"
         self.tokenizer = tokenizer.tokenizer.eval().requires_grad_(False)
         self.origin = tokenizer.config  # of the tokenizer: its hash and dtype are recorded
         self.notes: list[str] = []
@@ -142,7 +138,9 @@ class VarStage:
             parts = values.split(areas(self.model.scales), dim=1)  # K x (B, l)
             maps = [p.unflatten(1, s) for p, s in zip(parts, self.model.scales, strict=True)]
             read = maps
-        return read_by(self.model, quantizer, read), torch.cat([m.flatten(1) for m in maps], 1)
+        return self.model.order.teacher_inputs(quantizer, read), torch.cat(
+            [m.flatten(1) for m in maps], 1
+        )
 
     def disturb(self, tokens: Tensor) -> Tensor:
         """Tokens (B, h, w), of each image a share up to `disturb_tokens` replaced by any code.
@@ -206,8 +204,8 @@ class VarStage:
         pipe = self.pipeline(weights)
         labels = batch.labels.to(pipe.device)
         seeds = range(len(labels))
-        sampling = vars(self.config.sampling)
-        states = generate(pipe.model, pipe.tokenizer, labels, seeds=seeds, **sampling)
+        sampling = self.config.sampling
+        states = generate(pipe.model, pipe.tokenizer, labels, sampling, seeds=seeds)
         pictures = to_pictures(last_state(states).image())
         rows = [pictures[i : i + COLUMNS] for i in range(0, len(pictures), COLUMNS)]
         return {"samples": (to_tensor([grid(rows)], 3)[0] + 1) / 2}

@@ -8,7 +8,7 @@ import torch
 
 from nextscale.checkpoints import checkpoint
 from nextscale.data.fashion_mnist import PACKAGED
-from nextscale.generation.sampling import generate, last_state
+from nextscale.generation.generate import generate, last_state
 from nextscale.storage.files import read_json
 
 LABELS = torch.tensor([0, 1, 2, 0, 1])

@@ -19,7 +19,7 @@ from nextscale.cli.training import add_training_arguments
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.console.options import from_options, parser_for
 from nextscale.errors import UsageError
-from nextscale.models.transformer import MLP
+from nextscale.models.trunk import MLP
 
 KINDS = {
     "var": VarTraining,

@@ -22,7 +22,7 @@ from nextscale.config.model import (
     TransformerConfig,
 )
 from nextscale.errors import UsageError
-from nextscale.models.var import VAR
+from nextscale.models.model import Model
 from nextscale.pipeline import Pipeline
 from nextscale.storage import files
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ MODEL_CONFIG = TransformerConfig(classes=3, depth=2, width=16, heads=2)
 def make_pipe(seed: int = 0, config: TokenizerConfig = TOKENIZER_CONFIG) -> Pipeline:
     torch.manual_seed(seed)
     tokenizer = Tokenizer(config)
-    model = VAR(MODEL_CONFIG, config.scales, config.codes, config.latent)
+    model = Model(MODEL_CONFIG, config.scales, config.alphabet, config.latent)
     whole = ModelConfig(
         config,
         MODEL_CONFIG,

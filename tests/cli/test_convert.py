@@ -113,7 +113,7 @@ def test_bad_input_writes_nothing(files, refused, tmp_path):
     out = tmp_path / "out"
     assert "there is no file" in refused("convert", tmp_path / "missing.pth", out)
     assert "this is no published tokenizer" in refused("convert", files[1], files[0], out)
-    assert "do not increase" in refused("convert", *files, out, "--scales", 2, 1)
+    assert "shrink" in refused("convert", *files, out, "--scales", 2, 1)
     assert "does not fit" in refused("convert", *files, out, "--scales", 1, 2, 6)
     assert "--precision is int8" in refused("convert", *files, out, "--precision", "int8")
     torn = tmp_path / "torn.pth"

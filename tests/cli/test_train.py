@@ -27,8 +27,7 @@ def refusal(capfd: pytest.CaptureFixture[str]) -> str:
     ("line", "told"),
     [
         ("--batch-size 13", "batch_size 13 is larger than the data (12 images); give at most 12"),
-        ("--tokenizer.scales 1 4 2", "do not increase"),
-        ("--tokenizer.scales 1 2 2", "do not increase"),
+        ("--tokenizer.scales 1 4 2", "shrink"),
         ("--data.size 16", "data.size is 16, but the network takes images of 8x8 pixels"),
         ("--data.path nowhere", "no data at 'nowhere'"),
         ("--data.validation 2", "validation is 2.0; it must be from 0.0001 to 0.9999"),

@@ -53,7 +53,7 @@ def test_what_is_set_is_not_derived():
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
     [
-        (TokenizerConfig, {"scales": "2 1"}, "do not increase"),
+        (TokenizerConfig, {"scales": "2 1"}, "shrink"),
         (TokenizerConfig, {"image_channels": 2}, "1 or 3"),
         (TokenizerConfig, {"phi": "some"}, "partial, shared or each"),
         (TokenizerConfig, {"codes": 0}, "codes is 0"),

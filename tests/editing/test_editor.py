@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nextscale.config.model import SamplingConfig
 from nextscale.editing.tasks import edit
 from nextscale.errors import UsageError
 from nextscale.generation.likelihood import log_likelihood
@@ -40,7 +41,7 @@ def test_edit_draws_as_the_function_below_it(pipe, pictures, mask) -> None:
         keep,
         torch.tensor([1, 2]),
         seeds=[3, 4],
-        cfg=1.5,
+        sampling=SamplingConfig(cfg=1.5),
         rule="strict",
     )
     options = {"rule": "strict", "cfg": 1.5, "seed": 3}

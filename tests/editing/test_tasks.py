@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from nextscale.config.model import SamplingConfig
 from nextscale.editing.masks import keep_per_scale
 from nextscale.editing.tasks import edit, interpolate, redraw
 from nextscale.errors import UsageError
-from nextscale.generation.sampling import generate, last_state
+from nextscale.generation.generate import generate, last_state
 
 SEEDS = [5, 6]
 
@@ -44,9 +45,18 @@ def test_all_kept_is_the_reconstruction_and_nothing_kept_a_free_draw(
     torch.testing.assert_close(whole, tokenizer.decode(tokenizer.encode(images)))
     labels = torch.tensor([1, 2])
     none = edit(
-        model, tokenizer, images, torch.zeros(8, 8), labels, rule="strict", seeds=SEEDS, cfg=2.0
+        model,
+        tokenizer,
+        images,
+        torch.zeros(8, 8),
+        labels,
+        rule="strict",
+        seeds=SEEDS,
+        sampling=SamplingConfig(cfg=2.0),
     )
-    free = last_state(generate(model, tokenizer, labels, seeds=SEEDS, cfg=2.0)).image()
+    free = last_state(
+        generate(model, tokenizer, labels, seeds=SEEDS, sampling=SamplingConfig(cfg=2.0))
+    ).image()
     assert torch.equal(none, free)
 
 

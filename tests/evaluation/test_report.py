@@ -102,15 +102,15 @@ def test_an_interrupted_evaluation_goes_on(
     evaluate, saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate(saved, *ON_TINY, "--out", tmp_path / "whole")["figures"]
-    true, calls = report.last_state, []
+    true, calls = report.make_chunk, []
 
-    def stops(states):
+    def stops(*given):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return true(states)
+        return true(*given)
 
-    monkeypatch.setattr(report, "last_state", stops)
+    monkeypatch.setattr(report, "make_chunk", stops)
     with pytest.raises(AssertionError, match="130"):  # the exit code of an interruption
         evaluate(saved, *ON_TINY, "--out", tmp_path / "cut")
     went_on = evaluate(saved, *ON_TINY, "--out", tmp_path / "cut")["figures"]

@@ -19,9 +19,7 @@ def test_likelihood_is_the_loss_summed(order, make_tokenizer, make_model) -> Non
     model = make_model(tokenizer, order=order)
     images, labels = torch.rand(2, 1, 8, 8) * 2 - 1, torch.tensor([0, 3])
     maps = tokenizer.encode(images)
-    read = tokenizer.quantizer.teacher_inputs(maps)
-    if order != "scales":
-        read = tokenizer.quantizer.lookup(maps[0]).flatten(2).transpose(1, 2)
+    read = model.order.teacher_inputs(tokenizer.quantizer, maps)
     logits, tokens = model(labels, read), torch.cat([part.flatten(1) for part in maps], 1)
     losses = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")
     found = token_log_probabilities(model, tokenizer, maps, labels)

@@ -8,26 +8,26 @@ from PIL import Image
 
 from nextscale.checkpoints import checkpoint
 from nextscale.cli.main import main
-from nextscale.config.model import ModelConfig
 from nextscale.cost.room import drawing_bytes
 from nextscale.editing.candidates import Attempt, best_of
 from nextscale.errors import UsageError
 from nextscale.generation.rejection import candidates
 from nextscale.machine import memory
+from nextscale.models.model import build_model
 from nextscale.pipeline import Pipeline
 from nextscale.speed.estimate import sampling_needs
 
 LEFT = 2**20  # bytes that a machine has left
 HELD = "--count 3 --batch 9 --keep 0.0001 --classifier {classifier}"
 LINES = {  # what is refused: words of the command
-    "drawing 900 images at once": "sample {model} --count 900 --batch 900 --out out",
+    "sampling 900 images at once": "sample {model} --count 900 --batch 900 --out out",
     "the record of 5,000 images": "sample {model} --count 5000 --out out",
     "30,000 pictures in memory": f"sample {{model}} {HELD} --out out",
     "encoding 600 pictures at once": "reconstruct {model} {pictures} --batch 600 --out out",
     "600 pictures": "edit vary {model} {pictures} --keep-scales 1 --batch 600 --out out",
     "900 candidates of 3 images": "edit vary {model} {few} --candidates 900 --keep-scales 1 "
     "--out out",
-    "drawing 9,000 images": "evaluate {model} --count 9000 --batch 9000 --reference {few} "
+    "sampling 9,000 images": "evaluate {model} --count 9000 --batch 9000 --reference {few} "
     "--extractor {classifier} --metrics fid --out out",
     "the features of 90,000 images": "evaluate {model} --count 90000 --batch 9 --reference {few} "
     "--extractor {classifier} --metrics fid --no-bounds --out out",
@@ -72,13 +72,15 @@ def test_the_bound_is_below_what_drawing_takes(name: str, precision: str, saved:
     guided = bool(config.sampling.cfg)
     taken = sampling_needs(config, precision)
     each = (taken(2000)["tensor_bytes"] - taken(1000)["tensor_bytes"]) / 1000
-    bound = drawing_bytes(config, 1, guided, getattr(torch, precision).itemsize)
+    with torch.device("meta"):
+        model = build_model(config.model, config.tokenizer).to(getattr(torch, precision))
+    bound = drawing_bytes(model, 1, guided)
     assert bound <= each < 4 * bound
-    assert drawing_bytes(config, 1, True, 4) == 2 * drawing_bytes(config, 1, False, 4)
+    assert drawing_bytes(model, 1, True) == 2 * drawing_bytes(model, 1, False)
 
 
 def test_a_batch_of_the_api_is_refused(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = drawing_bytes(ModelConfig(pipe.config.tokenizer, pipe.model.config), 1, False, 4)
+    one = drawing_bytes(pipe.model, 1, False)
     monkeypatch.setattr(memory, "available", lambda: 5 * one)
     assert len(pipe.sample([None] * 5, batch=5, cfg=0.0)) == 5
     with pytest.raises(UsageError, match=r"6 images at once.*smaller batch"):

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from nextscale.config.model import TransformerConfig
 from nextscale.errors import UsageError
-from nextscale.models.ar import AR, path_over
-from nextscale.models.build import build_model
+from nextscale.generation.generate import prepare
+from nextscale.models.model import Model, build_model
+from nextscale.models.orders import path_over
 from nextscale.scales import parse_scales
 
 ORDERS = ("raster", "spiral", "z-curve")
@@ -16,9 +17,9 @@ SCALES = parse_scales("3x4")
 TOKENS = 12
 
 
-def make(order: str = "raster", **options) -> AR:
+def make(order: str = "raster", **options) -> Model:
     config = TransformerConfig(classes=3, depth=2, width=16, heads=2, order=order, **options)
-    model = AR(config, SCALES, codes=8, latent=4).eval()
+    model = Model(config, SCALES, (8,), latent=4).eval()
     with torch.no_grad():
         model.head.weight.mul_(50)  # a start near zero would hide what logits depend on
     return model
@@ -39,15 +40,15 @@ def test_paths_as_they_are_known() -> None:
 @torch.inference_mode()
 def test_a_token_depends_on_those_before_it_alone(order: str) -> None:
     model, labels = make(order), torch.tensor([0, 2])
-    inputs = torch.randn(2, TOKENS, 4)
+    inputs = torch.randn(2, TOKENS - 1, 4)
     logits = model(labels, inputs)
     path = path_over(order, SCALES[0])
-    for i, place in enumerate(path):
+    for i, place in enumerate(path[:-1]):
         changed = inputs.clone()
-        changed[:, place] += 1
+        changed[:, i] += 1  # stands for the token at this place
         moved = (model(labels, changed) != logits).any(-1).any(0)
         assert not moved[path[: i + 1]].any()
-        assert moved[path[i + 1 :]].all()
+        assert moved[path[i + 1 :]].all(), place
 
 
 @pytest.mark.parametrize("adaln", [True, False])
@@ -55,16 +56,13 @@ def test_a_token_depends_on_those_before_it_alone(order: str) -> None:
 @torch.inference_mode()
 def test_cached_steps_equal_the_full_pass(order: str, adaln: bool) -> None:
     model, labels = make(order, adaln=adaln), torch.tensor([1, 3])
-    inputs = torch.randn(2, TOKENS, 4)
-    condition = model.condition(labels)
-    modulations = model.transformer.modulations(condition)
-    head = model.head_modulations(condition)
-    cache = model.transformer.new_cache(2, TOKENS)
-    x, stepped = model.embed_start(condition), torch.empty(2, TOKENS, 8)
-    for i, place in enumerate(model.path):
-        stepped[:, place] = model.logits(model.step(x, modulations, cache), head)[:, 0]
+    inputs = torch.randn(2, TOKENS - 1, 4)
+    predict, x = prepare(model, labels, guided=False)
+    stepped = torch.empty(2, TOKENS, 8)
+    for i, place in enumerate(model.order.path):
+        stepped[:, place] = predict(x)[:, 0]
         if i + 1 < TOKENS:
-            x = model.embed(i + 1, inputs[:, place, None])
+            x = model.embed(i + 1, inputs[:, i, None])
     torch.testing.assert_close(stepped, model(labels, inputs), rtol=0, atol=1e-5)
 
 
@@ -84,8 +82,8 @@ def test_its_trunk_weighs_what_next_scale_weighs(adaln: bool, make_tokenizer) ->
 def test_several_scales_are_refused() -> None:
     config = TransformerConfig(classes=3, depth=1, width=16, order="raster")
     with pytest.raises(UsageError, match="has the scales 1 2; train one with a single scale"):
-        AR(config, parse_scales("1 2"), 8, 4)
-    with pytest.raises(UsageError, match="it can be scales, raster, spiral or z-curve"):
+        Model(config, parse_scales("1 2"), (8,), 4)
+    with pytest.raises(UsageError, match="unknown order 'hilbert'"):
         TransformerConfig(order="hilbert")
     with pytest.raises(UsageError, match="shared_adaln needs adaln"):
         TransformerConfig(shared_adaln=True, adaln=False)

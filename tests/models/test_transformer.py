@@ -6,17 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from nextscale.config.model import TransformerConfig
-from nextscale.models import transformer
-from nextscale.models.transformer import (
-    AdaLNBlock,
-    Attention,
-    Cache,
-    Transformer,
-    attend_stored,
-    causal_pieces,
-    drop_path,
-    modulate,
-)
+from nextscale.models import trunk
+from nextscale.models.attention import Attention, Cache, attend_stored, causal_pieces
+from nextscale.models.trunk import AdaLNBlock, Transformer, build_norm, drop_path, modulate
 from nextscale.scales import length, parse_scales, spans
 
 SCALES = parse_scales("1 2 3")
@@ -53,7 +45,7 @@ def test_a_compiled_block_trains_as_a_plain_one(normalized):
 
 def test_compiled_gelu_is_gelu():
     x = torch.linspace(-12, 12, 1001)
-    compiled = torch.compile(transformer.gelu, backend="eager", fullgraph=True)(x)
+    compiled = torch.compile(trunk.gelu, backend="eager", fullgraph=True)(x)
     torch.testing.assert_close(compiled, F.gelu(x, approximate="tanh"), rtol=1e-5, atol=1e-6)
     assert not compiled.equal(F.gelu(x, approximate="tanh"))  # it is the other formula
 
@@ -83,13 +75,12 @@ def test_attention_equals_one_softmax_under_a_block_causal_mask(normalized):
 
 
 @torch.inference_mode()
-def test_masked_and_separate_calls_agree(monkeypatch):
+def test_masked_and_separate_calls_agree():
     layer = Attention(TransformerConfig(width=12, heads=3))
     x = torch.randn(2, TOKENS, 12)
     outputs = []
     for merged in (0, 5, 128):  # no scale in the shared call, two of three, all
-        monkeypatch.setattr(transformer, "MERGED", merged)
-        pieces = causal_pieces(spans(SCALES), x.device)
+        pieces = causal_pieces(spans(SCALES), x.device, merged)
         outputs.append((len(pieces), layer(x, pieces)))
     assert [calls for calls, _ in outputs] == [3, 2, 1]
     torch.testing.assert_close(outputs[0][1], outputs[1][1], rtol=0, atol=1e-6)
@@ -98,7 +89,7 @@ def test_masked_and_separate_calls_agree(monkeypatch):
 
 @torch.inference_mode()
 def test_stored_attention_sees_all_it_was_given_before():
-    cache = Cache(torch.zeros(1), depth=2, batch=1, heads=3, tokens=5, width=4)
+    cache = Cache(torch.zeros(1), 2, (1, 3, 5, 4))
     q, k, v = torch.randn(3, 1, 3, 5, 4)
     for begin, end in ((0, 2), (2, 5)):
         new = [part[:, :, begin:end] for part in (q, k, v)]
@@ -117,24 +108,27 @@ def test_stored_attention_keeps_the_contract_of_operators():
     new = torch.randn(3, 2, 3, 4, 5).unbind(0)
     torch.library.opcheck(
         torch.ops.nextscale.attend_stored.default,
-        (*new, torch.zeros(2, 2, 3, 9, 5), 3, 0.5),
+        (*new, torch.zeros(2, 2, 3, 9, 5), 3, None, 0.5),
         test_utils=("test_schema", "test_faketensor"),
     )
 
 
 def test_a_cache_holds_keys_in_the_weights_type():
     model = Transformer(TransformerConfig(depth=2, width=8, heads=2)).bfloat16()
-    memory, known = model.new_cache(batch=3, tokens=7).of(1)
+    memory, known, _ = model.new_cache(batch=3, tokens=7).of(1)
     assert (memory.dtype, known) == (torch.bfloat16, 0)
     assert memory.shape == (2, 3, 2, 7, 4)
 
 
-def test_modulate_normalises_then_scales_by_one_more_and_shifts():
+def test_norms_normalise_and_modulate_scales_by_one_more_and_shifts():
     x = 3 * torch.randn(2, 4, 50) + 5
-    normed = modulate(x, torch.zeros(1), torch.zeros(1))
+    normed = build_norm(TransformerConfig(width=50, heads=2), affine=False)(x)
     torch.testing.assert_close(normed.mean(-1), torch.zeros(2, 4), rtol=0, atol=1e-5)
     torch.testing.assert_close(normed.std(-1, correction=0), torch.ones(2, 4))
-    torch.testing.assert_close(modulate(x, torch.tensor(0.5), torch.tensor(2.0)), 1.5 * normed + 2)
+    scaled = modulate(normed, torch.tensor(0.5), torch.tensor(2.0))
+    torch.testing.assert_close(scaled, 1.5 * normed + 2)
+    rms = build_norm(TransformerConfig(width=50, heads=2, norm="rms"), affine=False)
+    torch.testing.assert_close(rms(x).square().mean(-1), torch.ones(2, 4))
 
 
 @torch.inference_mode()

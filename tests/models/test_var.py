@@ -3,8 +3,9 @@ import torch
 import torch.nn.functional as F
 
 from nextscale.config.model import RELEASED_256, TransformerConfig
-from nextscale.models.var import VAR
-from nextscale.scales import length, spans
+from nextscale.generation.generate import prepare
+from nextscale.models.model import Model
+from nextscale.scales import spans
 
 KINDS = {
     "normalised": {},
@@ -34,7 +35,7 @@ def labels_for(model, batch=3):
 
 def test_d16_has_310_283_520_parameters():
     with torch.device("meta"):
-        model = VAR(TransformerConfig(depth=16), RELEASED_256, codes=4096, latent=32)
+        model = Model(TransformerConfig(depth=16), RELEASED_256, (4096,), latent=32)
     assert sum(p.numel() for p in model.parameters()) == 310_283_520
 
 
@@ -48,15 +49,13 @@ def test_stepping_with_a_cache_equals_the_full_pass(make_tokenizer, make_model, 
     full = model(labels, quantizer.teacher_inputs(tokens))
     assert full.std() > 0.1  # logits far from zero, where agreement means something
 
-    condition = model.condition(labels)
-    modulations = model.transformer.modulations(condition)
-    head_modulations = model.head_modulations(condition)
-    cache = model.transformer.new_cache(3, length(model.scales))
+    predict, x = prepare(model, labels, guided=False)
     maps, stepped = quantizer.accumulated_maps(tokens), []
-    for k, scale in enumerate(model.scales):
-        shrunk = quantizer.shrink(maps[k - 1], scale)
-        x = model.embed(k, shrunk) if k else model.embed_start(condition)
-        stepped.append(model.logits(model.step(x, modulations, cache), head_modulations))
+    for k in range(len(model.scales)):
+        if k:
+            read = model.order.step_inputs(k, quantizer, maps[k - 1], maps[k - 1])
+            x = model.embed(k, read)
+        stepped.append(predict(x))
     torch.testing.assert_close(torch.cat(stepped, 1), full, rtol=0, atol=1e-5)
 
 
@@ -113,7 +112,7 @@ def test_labels_matter_and_training_drops_none(make_tokenizer, make_model):
     logits = model(labels, inputs)
     assert not any(torch.isclose(logits[i], logits[i + 1]).all() for i in range(3))
     assert torch.equal(model.train()(labels, inputs), logits)
-    assert model.condition.none_like(labels).tolist() == [3] * 4
+    assert model.condition.drop(labels).tolist() == [3] * 4
 
 
 @torch.inference_mode()
@@ -134,7 +133,7 @@ def test_logits_stay_float32_in_mixed_precision(tokenizer, model):
 
 
 def test_a_fresh_model_predicts_every_code_alike():
-    model = VAR(TransformerConfig(classes=2, depth=1), ((1, 1), (2, 2)), codes=32, latent=4)
+    model = Model(TransformerConfig(classes=2, depth=1), ((1, 1), (2, 2)), (32,), latent=4)
     logits = model(torch.tensor([0, 1]), torch.randn(2, 4, 4))
     loss = F.cross_entropy(logits.flatten(0, 1), torch.randint(32, (10,)))
     assert loss.item() == pytest.approx(torch.tensor(32.0).log().item(), abs=0.02)
@@ -142,7 +141,7 @@ def test_a_fresh_model_predicts_every_code_alike():
 
 
 def test_embeddings_start_at_the_papers_scale():
-    model = VAR(TransformerConfig(classes=40, depth=1), RELEASED_256, codes=32, latent=32)
+    model = Model(TransformerConfig(classes=40, depth=1), RELEASED_256, (32,), latent=32)
     weights = {
         "classes": model.condition.embedding.weight,
         "words": model.word_embedding.weight,

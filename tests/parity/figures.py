@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nextscale.checkpoints.published.var import from_released
-from nextscale.config.model import RELEASED_256
+from nextscale.config.model import RELEASED_256, SamplingConfig
 from nextscale.editing.masks import keep_per_scale
 from nextscale.editing.tasks import redraw
-from nextscale.generation.sampling import generate
+from nextscale.generation.generate import generate
 from nextscale.pipeline import Pipeline
 from nextscale.scales import Scales, areas, parse_scales
 
@@ -119,7 +119,7 @@ def compute_forward(pipe: Pipeline, image: Tensor, labels: Tensor) -> dict[str, 
         "reconstruction": tokenizer.decode(tokens),
         "teacher_inputs": inputs,
         "logits": logits,
-        "logits_unconditional": model(model.condition.none_like(labels), inputs),
+        "logits_unconditional": model(model.condition.drop(labels), inputs),
         "loss": F.cross_entropy(logits.flatten(0, 1), flat(tokens).flatten()).view(1),
     }
 
@@ -147,7 +147,8 @@ def compute_sample(
 ) -> tuple[Tensor, Tensor]:
     """Images in [0, 1] and the tokens drawn for them (B, L)."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = generate(pipe.model, pipe.tokenizer, labels, generator=generator, **options)
+    sampling = SamplingConfig(**options)
+    drawn = generate(pipe.model, pipe.tokenizer, labels, sampling, generator=generator)
     states = list(drawn)
     return (states[-1].image() + 1) / 2, flat([state.tokens for state in states])
 
@@ -158,8 +159,9 @@ def compute_edit(
     """Edited images in [0, 1] and the tokens as drawn (B, L), before kept ones were put back."""
     generator = torch.Generator().manual_seed(seed)
     masks = keep_per_scale(keep.expand(len(image), -1, -1), pipe.model.scales)
+    sampling = SamplingConfig(**options)
     edited = redraw(
-        pipe.model, pipe.tokenizer, image, masks, labels, generator=generator, **options
+        pipe.model, pipe.tokenizer, image, masks, labels, generator=generator, sampling=sampling
     )
     return (edited.images + 1) / 2, flat(edited.drawn)
 

@@ -6,7 +6,7 @@ import torch
 from nextscale.config.model import TransformerConfig
 from nextscale.config.speed import GrowthConfig
 from nextscale.errors import UsageError
-from nextscale.models.transformer import Transformer
+from nextscale.models.trunk import Transformer
 from nextscale.speed import growth
 from nextscale.speed.timing import exponent
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nextscale.config.model import TransformerConfig
-from nextscale.models.var import VAR
+from nextscale.models.model import Model
 from nextscale.training.schedule import learning_rate, parameter_groups, set_rates, weight_decay
 from tests.parity import figures
 
@@ -45,7 +45,7 @@ def test_shortest_runs_have_rates(kind) -> None:
 @pytest.mark.parametrize("shared", [False, True])
 def test_what_decays(shared: bool) -> None:
     config = TransformerConfig(classes=3, depth=2, width=16, heads=2, shared_adaln=shared)
-    model = VAR(config, ((1, 1), (2, 2)), codes=16, latent=4)
+    model = Model(config, ((1, 1), (2, 2)), (16,), latent=4)
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, kept = parameter_groups(model.named_parameters())
     decays = {names[id(p)] for p in decayed["params"]}

@@ -12,7 +12,7 @@ from nextscale.checkpoints import checkpoint
 from nextscale.config.model import TokenizerConfig, TransformerConfig
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.errors import UsageError
-from nextscale.models.var import VAR
+from nextscale.models.model import Model
 from nextscale.pipeline import Pipeline
 from nextscale.training.start import (
     fitted,
@@ -141,7 +141,7 @@ def test_a_transformer_goes_on_from_a_checkpoint(saved: str, pipe: Pipeline) -> 
         ((), [], ["0 kept", "3 dropped"]),
     ],
 )
-def test_rows_of_classes_follow_their_names(model: VAR, names, rows, parts) -> None:
+def test_rows_of_classes_follow_their_names(model: Model, names, rows, parts) -> None:
     changed, notes = fitted(model, OLD, LABELS, names)
     assert changed.config == replace(model.config, classes=len(names))
     assert len(notes) == bool(parts)
@@ -153,7 +153,7 @@ def test_rows_of_classes_follow_their_names(model: VAR, names, rows, parts) -> N
     runs.assert_identical(kept, model.state_dict() | {"condition.embedding.weight": None})
 
 
-def test_classes_without_names_stay_by_number_if_there_are_as_many(model: VAR) -> None:
+def test_classes_without_names_stay_by_number_if_there_are_as_many(model: Model) -> None:
     changed, (note,) = fitted(model, OLD, (), ("a", "b", "c"))
     assert "no names" in note
     assert torch.equal(changed.condition.embedding.weight, model.condition.embedding.weight)
@@ -163,7 +163,7 @@ def test_classes_without_names_stay_by_number_if_there_are_as_many(model: VAR) -
     assert torch.equal(changed.condition.embedding.weight, none.expand(3, -1))
 
 
-def test_positions_are_interpolated_scale_by_scale(model: VAR) -> None:
+def test_positions_are_interpolated_scale_by_scale(model: Model) -> None:
     changed, (note,) = fitted(model, NEW, LABELS, LABELS)
     assert note.startswith("scales 1 2 4 become 1 2 3 4 6: ")
     assert [nearest_scale(k, 5, 3) for k in range(5)] == [0, 0, 1, 1, 2]
@@ -184,7 +184,7 @@ def test_positions_are_interpolated_scale_by_scale(model: VAR) -> None:
     assert torch.equal(changed.head.weight, model.head.weight)
 
 
-def test_a_larger_start_is_interpolated_too(model: VAR) -> None:
+def test_a_larger_start_is_interpolated_too(model: Model) -> None:
     changed, _ = fitted(model, ((2, 2), (4, 4)), LABELS, LABELS)
     torch.testing.assert_close(changed.start_position, model.start_position.expand(4, -1))
     torch.testing.assert_close(changed.level_embedding, model.level_embedding[[0, 2]])

@@ -16,7 +16,7 @@ from nextscale.config.run import VarTraining
 from nextscale.data.images import Batch
 from nextscale.data.order import Part, uniforms
 from nextscale.errors import UsageError
-from nextscale.models.var import VAR
+from nextscale.models.model import Model
 from nextscale.pipeline import Pipeline
 from nextscale.scales import spans
 from nextscale.tokenizer.tokenizer import Tokenizer
@@ -167,7 +167,7 @@ def test_the_tokenizer_is_not_trained(stage: VarStage, images: Tensor) -> None:
 
 def test_without_classes_every_label_means_none(make_tokenizer, make_model, images) -> None:
     tokenizer = make_tokenizer()
-    model: VAR = make_model(tokenizer, classes=0, drop_path=0.0)
+    model: Model = make_model(tokenizer, classes=0, drop_path=0.0)
     pipe = Pipeline(tokenizer, None, ModelConfig(tokenizer.config))
     stage = VarStage(VarTraining(label_drop=0.5), (), pipe, model)
     stage.build(10, Accelerator(cpu=True))

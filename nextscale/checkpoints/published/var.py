@@ -22,7 +22,7 @@ from nextscale.config.model import (
     TransformerConfig,
 )
 from nextscale.errors import UsageError, shown
-from nextscale.models.var import VAR
+from nextscale.models.model import build_model
 from nextscale.pipeline import Pipeline
 from nextscale.scales import Scales, describe, length, parse_scales
 from nextscale.storage.weights import check_numbers, load_weights, shorten
@@ -138,7 +138,7 @@ def from_released(
         return Pipeline(tokenizer, None, ModelConfig(tokenizer_config))
     model_config = read_transformer_config(tensors)
     with torch.device("meta"):
-        model = VAR(model_config, pyramid, tokenizer_config.codes, tokenizer_config.latent)
+        model = build_model(model_config, tokenizer_config)
     load_weights(model, rename(tensors, TRANSFORMER_NAMES), "transformer")
     sampling = replace(SAMPLING, top_k=min(SAMPLING.top_k, tokenizer_config.codes))
     whole = ModelConfig(tokenizer_config, model_config, sampling)

@@ -1,12 +1,13 @@
-"""The multi-scale residual quantizer: a feature map to K token maps and back (VAR Alg. 1, 2).
+"""The pyramid: a feature map to K token maps of growing size and back (VAR Alg. 1, 2).
 
-`Quantizer.accumulate` is the one place where a scale joins the accumulated map; encoding,
+`Pyramid.accumulate` is the one place where a scale joins the accumulated map; encoding,
 decoding, teacher forcing, sampling and editing all call it. Vectors and maps are float32 whatever
 the weights are stored in: half precision would tie distances and round away the finest residuals.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,7 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.config.model import TokenizerConfig
-from nextscale.scales import Scale, position
+from nextscale.scales import Scale, Scales, position
+from nextscale.tokenizer.code import build_code
+
+CODEBOOK = "codebook"  # stored beside φ since 0.1: hashes of tokenizers cover names
+LEAST_GAIN = 0.25  # at first, of a fixed code at the finest scale
 
 
 @dataclass
@@ -51,51 +56,71 @@ class Phi(nn.Module):
         return x * (1 - self.ratio) + mended * self.ratio  # (B, C, H, W)
 
 
-class Quantizer(nn.Module):
-    """One codebook for all scales; what a scale codes is subtracted before the next one looks."""
+class Pyramid(nn.Module):
+    """One code for all scales; what a scale codes is subtracted before the next one looks.
+
+    `encode` takes other scales than the configured ones, and the other methods other numbers of
+    them, so that one tokenizer serves several pyramids up to the size of its feature map. Scales
+    may be equal (RQ-VAE, arXiv 2203.01941).
+    """
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.scales = config.scales
-        self.z_norm = config.z_norm
-        self.codebook = nn.Parameter(torch.empty(config.codes, config.latent))  # (V, C)
-        nn.init.uniform_(self.codebook, -1 / config.codes, 1 / config.codes)
+        self.latent = config.latent
+        self.code = build_code(config)
         self.phis = nn.ModuleList(
             Phi(config.latent, config.phi_ratio) for _ in range(config.phi_modules)
         )
-        self.phi_of_scale = choose_phis(config.phi_modules, len(config.scales))
+        if not self.code.learned:  # what is left shrinks from scale to scale, fixed vectors do not
+            self.gains = nn.Parameter(torch.linspace(1, LEAST_GAIN, len(config.scales)))  # (K,)
+        self.register_state_dict_post_hook(store_codebook_beside_phi)
+        self.register_load_state_dict_pre_hook(find_codebook_beside_phi)
 
-    def nearest(self, vectors: Tensor) -> Tensor:
-        """Codes int64 (B, h, w) nearest to vectors (B, C, h, w), by distance or cosine (z-norm)."""
-        flat = vectors.float().permute(0, 2, 3, 1).reshape(-1, vectors.shape[1])  # (Bhw, C)
-        codebook = self.codebook.detach().float()  # (V, C)
-        if self.z_norm:
-            codes = (F.normalize(flat, dim=-1) @ F.normalize(codebook, dim=-1).T).argmax(1)
-        else:
-            norms = flat.square().sum(1, keepdim=True) + codebook.square().sum(1)  # (Bhw, V)
-            codes = torch.addmm(norms, flat, codebook.T, alpha=-2).argmin(1)
-        return codes.view(vectors.shape[0], *vectors.shape[2:])
+    @property
+    def codebook(self) -> nn.Parameter:
+        """The learned vectors (V, C) under their stored name. Raises AttributeError without any."""
+        return getattr(self.code, CODEBOOK)
+
+    @property
+    def phi_of_scale(self) -> tuple[int, ...]:
+        """Which φ each of the configured scales takes."""
+        return choose_phis(len(self.phis), len(self.scales))
+
+    def gain(self, k: int, count: int) -> Tensor | None:
+        """Factor of a fixed code's vectors at scale k of `count`; None where they are learned."""
+        if self.code.learned:
+            return None
+        return self.gains[round(position(k, count) * (len(self.gains) - 1))].float()
 
     def lookup(self, tokens: Tensor) -> Tensor:
         """Code vectors float32 (B, C, h, w) of a token map (B, h, w)."""
-        return F.embedding(tokens, self.codebook).float().permute(0, 3, 1, 2)
+        return self.code.lookup(tokens)
 
     def empty(self, batch: int) -> Tensor:
-        """The accumulated map before any scale: float32 zeros (B, C, H, W) beside the codebook."""
-        shape = (batch, self.codebook.shape[1], *self.scales[-1])
-        return self.codebook.new_zeros(shape, dtype=torch.float32)
+        """The accumulated map before any scale: float32 zeros (B, C, H, W) beside the weights."""
+        shape = (batch, self.latent, *self.scales[-1])
+        weight = next(self.phis.parameters())
+        return weight.new_zeros(shape, dtype=torch.float32)
 
-    def accumulate(self, accumulated: Tensor, vectors: Tensor, k: int) -> Tensor:
+    def accumulate(
+        self, accumulated: Tensor, vectors: Tensor, k: int, count: int | None = None
+    ) -> Tensor:
         """Adds scale k to the accumulated map: φ of its vectors, enlarged bicubically.
 
         Args:
             accumulated: (B, C, H, W), the sum over all coarser scales.
             vectors: (B, C, h, w), codes looked up at scale k.
+            count: number of scales; that of the configured ones unless given.
         """
-        finest = self.scales[-1]
-        if tuple(vectors.shape[2:]) != finest:
+        count = count or len(self.scales)
+        gain = self.gain(k, count)
+        if gain is not None:
+            vectors = vectors * gain
+        finest = accumulated.shape[2:]
+        if vectors.shape[2:] != finest:
             vectors = F.interpolate(vectors, finest, mode="bicubic", align_corners=False)
-        return accumulated + self.phis[self.phi_of_scale[k]](vectors)
+        return accumulated + self.phis[choose_phis(len(self.phis), count)[k]](vectors)
 
     def shrink(self, full: Tensor, scale: Scale) -> Tensor:
         """A map (B, C, H, W) averaged over areas to (B, C, h, w)."""
@@ -103,55 +128,72 @@ class Quantizer(nn.Module):
             return full
         return F.interpolate(full, scale, mode="area")
 
-    def encode(self, features: Tensor) -> list[Tensor]:
+    def quantize(self, residual: Tensor, k: int, count: int | None = None) -> Tensor:
+        """Tokens int64 (B, h, w) nearest to what scale k has to code, (B, C, h, w)."""
+        gain = self.gain(k, count or len(self.scales))
+        return self.code.quantize(residual if gain is None else residual / gain)
+
+    def encode(self, features: Tensor, scales: Scales | None = None) -> list[Tensor]:
         """K token maps int64 (B, h, w) of features (B, C, H, W)."""
-        return self.encode_disturbed(features, lambda tokens: tokens)[0]
+        return self.encode_disturbed(features, lambda tokens: tokens, scales)[0]
 
     def encode_disturbed(
-        self, features: Tensor, disturb: Callable[[Tensor], Tensor]
+        self,
+        features: Tensor,
+        disturb: Callable[[Tensor], Tensor],
+        scales: Scales | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Token maps that mend what is done to the coarser ones (Infinity, 2412.04431 Sec. 3.3).
 
         Args:
             features: (B, C, H, W).
             disturb: token maps (B, h, w) to what stands in their place.
+            scales: the pyramid; the configured one unless given.
 
         Returns:
             K maps int64 (B, h, w) of the nearest codes, given what stands before them; and the K
             maps that stand there.
         """
+        scales = scales or self.scales
+        count = len(scales)
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()
             tokens, placed = [], []
             accumulated, residual = torch.zeros_like(features), features
-            for k, scale in enumerate(self.scales):
-                tokens.append(self.nearest(self.shrink(residual, scale)))
+            for k, scale in enumerate(scales):
+                tokens.append(self.quantize(self.shrink(residual, scale), k, count))
                 placed.append(disturb(tokens[k]))
-                accumulated = self.accumulate(accumulated, self.lookup(placed[k]), k)
+                accumulated = self.accumulate(accumulated, self.lookup(placed[k]), k, count)
                 residual = features - accumulated
         return tokens, placed
 
-    def accumulated_maps(self, tokens: list[Tensor]) -> list[Tensor]:
-        """The accumulated map (B, C, H, W) after each of the first k scales given, k <= K."""
+    def accumulated_maps(self, tokens: list[Tensor], count: int | None = None) -> list[Tensor]:
+        """The accumulated map (B, C, H, W) after each of the first k scales given, k <= K.
+
+        Args:
+            count: K; that of the configured scales unless given.
+        """
         maps: list[Tensor] = []
         for k, token_map in enumerate(tokens):
             before = maps[-1] if maps else self.empty(token_map.shape[0])
-            maps.append(self.accumulate(before, self.lookup(token_map), k))
+            maps.append(self.accumulate(before, self.lookup(token_map), k, count))
         return maps
 
     def teacher_inputs(self, tokens: list[Tensor]) -> Tensor:
         """What the transformer reads in training: (B, L - l of scale 1, C).
 
         Scale k > 1 reads the accumulated map after k-1 scales, shrunk to its own size.
+
+        Args:
+            tokens: K maps int64 (B, h, w), of any pyramid.
         """
-        batch, channels = tokens[0].shape[0], self.codebook.shape[1]
-        maps = self.accumulated_maps(tokens[:-1])
+        batch = tokens[0].shape[0]
+        maps = self.accumulated_maps(tokens[:-1], len(tokens))
         inputs = [
-            self.shrink(accumulated, scale).flatten(2).transpose(1, 2)  # (B, l, C)
-            for accumulated, scale in zip(maps, self.scales[1:], strict=True)
+            self.shrink(accumulated, tuple(finer.shape[1:])).flatten(2).transpose(1, 2)  # (B, l, C)
+            for accumulated, finer in zip(maps, tokens[1:], strict=True)
         ]
-        none = self.codebook.new_zeros(batch, 0, channels, dtype=torch.float32)
-        return torch.cat(inputs, 1) if inputs else none
+        return torch.cat(inputs, 1) if inputs else self.empty(batch).flatten(2)[:, :, :0].mT
 
     def forward(self, features: Tensor) -> Quantized:
         """Quantizes features (B, C, H, W) for training, in float32; see `Quantized`."""
@@ -163,7 +205,7 @@ class Quantizer(nn.Module):
             tokens, residuals = [], []
             for k, scale in enumerate(self.scales):
                 residuals.append(self.shrink(residual, scale))
-                tokens.append(self.nearest(residuals[k]))
+                tokens.append(self.quantize(residuals[k], k))
                 accumulated = self.accumulate(accumulated, self.lookup(tokens[k]), k)
                 residual = target - accumulated.detach()
                 codebook_loss = codebook_loss + F.mse_loss(accumulated, target)
@@ -173,6 +215,25 @@ class Quantizer(nn.Module):
         return Quantized(output, codebook_loss / count, commitment_loss / count, tokens, residuals)
 
 
+def store_codebook_beside_phi(
+    pyramid: nn.Module, state: dict[str, Tensor], prefix: str, _: object
+) -> None:
+    """Names the codebook as checkpoints of 0.1 do."""
+    del pyramid
+    if (name := f"{prefix}code.{CODEBOOK}") in state:
+        state[prefix + CODEBOOK] = state.pop(name)
+
+
+def find_codebook_beside_phi(
+    pyramid: nn.Module, state: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """The inverse of `store_codebook_beside_phi`."""
+    del pyramid
+    if (name := prefix + CODEBOOK) in state:
+        state[f"{prefix}code.{CODEBOOK}"] = state.pop(name)
+
+
+@cache
 def choose_phis(modules: int, scales: int) -> tuple[int, ...]:
     """Which φ each scale takes: the one whose tick is nearest to the scale's position.
 

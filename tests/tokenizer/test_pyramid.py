@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from nextscale.scales import areas
-from nextscale.tokenizer.quantizer import Phi, choose_phis
+from nextscale.tokenizer.pyramid import Phi, choose_phis
 
 PYRAMIDS = ["1 2 4", "4", "1x2 2x4 3x6", "1x1 1x3 2x3"]
 SHARINGS = ["partial", "shared", "each"]
@@ -67,7 +67,7 @@ def test_nearest_is_the_code_at_the_smallest_distance(quantizer, features_of):
     vectors = features_of(quantizer)
     columns = vectors.permute(0, 2, 3, 1).reshape(-1, 1, 4).double()
     distances = (columns - quantizer.codebook.detach().double()).square().sum(-1)
-    assert torch.equal(quantizer.nearest(vectors).flatten(), distances.argmin(1))
+    assert torch.equal(quantizer.code.quantize(vectors).flatten(), distances.argmin(1))
 
 
 def test_z_norm_takes_the_code_at_the_smallest_angle(make_tokenizer, features_of):
@@ -75,10 +75,10 @@ def test_z_norm_takes_the_code_at_the_smallest_angle(make_tokenizer, features_of
     vectors = features_of(by_angle)
     columns = vectors.permute(0, 2, 3, 1).reshape(-1, 1, 4).double()
     cosines = F.cosine_similarity(columns, by_angle.codebook.detach().double(), dim=-1)
-    codes = by_angle.nearest(vectors)
+    codes = by_angle.code.quantize(vectors)
     assert torch.equal(codes.flatten(), cosines.argmax(1))
-    assert torch.equal(codes, by_angle.nearest(100 * vectors))
-    assert not torch.equal(codes, by_distance.nearest(vectors))
+    assert torch.equal(codes, by_angle.code.quantize(100 * vectors))
+    assert not torch.equal(codes, by_distance.code.quantize(vectors))
 
 
 def test_lookup_puts_a_codes_vector_at_its_place(quantizer):
@@ -102,7 +102,7 @@ def test_tokens_lead_back_to_the_maps_the_encoder_saw(
     before = torch.zeros_like(features)
     for token_map, after in zip(tokens, quantizer.accumulated_maps(tokens), strict=True):
         left = F.adaptive_avg_pool2d(features - before, token_map.shape[1:])
-        torch.testing.assert_close(quantizer.nearest(left), token_map)
+        torch.testing.assert_close(quantizer.code.quantize(left), token_map)
         before = after
 
     trained = quantizer(features)
@@ -179,7 +179,7 @@ def test_training_keeps_what_each_scale_had_to_code(quantizer, features_of):
     result = quantizer(features_of(quantizer))
     for residual, tokens in zip(result.residuals, result.tokens, strict=True):
         assert not residual.requires_grad
-        assert torch.equal(quantizer.nearest(residual), tokens)
+        assert torch.equal(quantizer.code.quantize(residual), tokens)
 
 
 def test_mixed_precision_does_not_reach_the_quantizer(quantizer, features_of):
@@ -202,5 +202,5 @@ def test_finer_scales_mend_what_is_disturbed(quantizer, features_of):
     assert not placed[0].any()
     assert all(torch.equal(a, b) for a, b in zip(tokens[1:], placed[1:], strict=True))
     left = features - quantizer.accumulated_maps(placed[:1])[0]  # what scale 2 has to code
-    expected = quantizer.nearest(quantizer.shrink(left, quantizer.scales[1]))
+    expected = quantizer.code.quantize(quantizer.shrink(left, quantizer.scales[1]))
     assert torch.equal(tokens[1], expected)
