@@ -224,11 +224,11 @@ def table(editing: Editing) -> None:
     lines = [
         "# Filling holes",
         "",
-        f"{images['count']:,} test images of Fashion-MNIST with holes, filled without telling the "
-        "class, against 10,000 training images; features, perceptual distance and accuracy by the "
-        "bundled classifier. Models draw unguided, from all codes. "
+        f"{images['count']:,} test images of Fashion-MNIST with masked regions, filled without "
+        "the class, against 10,000 training images; features, perceptual distance and accuracy by "
+        "the bundled classifier. Models sample unguided, from all codes. "
         "Known pixels are put back before judging, except for `raw FID`; next-"
-        "scale does not see what is in the hole unless its row says so. The images themselves have "
+        "scale does not see the masked region unless its row says so. The images themselves have "
         f"a FID (classifier) of {images['fid']:.3f} and {images['class_accuracy']:.1%} accuracy. "
         "Made by `python benchmarks/edits.py run` and `table`.",
     ]

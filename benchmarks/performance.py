@@ -36,7 +36,7 @@ BENCHMARKS = {
         "nextscale benchmark sample --model fashion-mnist --batch 1 25",
     ),
     "quality_exact": (
-        "How well the bundled model draws: 10,000 images, exact",
+        "Quality of the bundled model: 10,000 images, exact",
         "nextscale evaluate fashion-mnist --extractor fashion-mnist --out build/quality_exact",
     ),
     "quality_int8": (
@@ -80,7 +80,7 @@ BENCHMARKS = {
         "--activation-checkpointing 0.5",
     ),
     "estimate_d16": (
-        "What was estimated before",
+        "Estimates for sampling and training d16",
         "nextscale estimate --model var-d16 --tasks sample transformer --batch 1 2 8 --rate 190",
     ),
 }

@@ -79,8 +79,12 @@ def table(records: Path, rows: dict[str, Any], timed: dict[str, Any]) -> str:
         "CPU. Figures are means over seeds of drawing and of training, with the largest deviation "
         "of a FID in brackets. Transformers see the same images, five epochs; diffusion gets the "
         "arithmetic of AdaLN's row instead, which is more epochs of a smaller sequence. The two "
-        "tokenizers are one network, trained alike for ten epochs: next-scale's tells an image by "
-        "111 tokens of 256 codes, next-token's by 49 of 1,024.",
+        "tokenizers are one network, trained alike for ten epochs: next-scale's encodes an image "
+        "in 111 tokens of 256 codes, next-token's in 49 of 1,024.",
+        "",
+        "The two encode different amounts of information, only the plain rows have two trainings, "
+        "and every row has one length of training: [the limits](../comparison.md#limits) say what "
+        "these rows do not show.",
         "",
         f"| {HEAD} |",
         "|---" * (HEAD.count("|") + 1) + "|",

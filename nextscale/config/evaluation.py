@@ -34,9 +34,9 @@ class EvaluationConfig:
         reconstruct: judge the tokenizer by its reconstructions of the reference.
         perceptual: distance of reconstructions, as `perceptual_network` in training; `auto` is
             lpips where its weights can be had, and else none.
-        bounds: also the FID of as many real training images as are judged, and that of the
-            tokenizer's reconstructions of the reference, which no drawing can be expected to pass;
-            where the reference is a named data set, or a folder with `train` and `val`.
+        bounds: also report the FID of as many real training images as are judged, and that of the
+            tokenizer's reconstructions of the reference, which a model may still pass; where the
+            reference is a named data set, or a folder with `train` and `val`.
         out: directory of what is drawn; an evaluation that was stopped goes on there. Any number of
             processes draws the same images, on a CPU if each has as many threads
             (OMP_NUM_THREADS).
