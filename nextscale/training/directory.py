@@ -39,7 +39,7 @@ from nextscale.storage.files import (
     write_text,
 )
 from nextscale.training.log import read_log
-from nextscale.training.options import (
+from nextscale.training.run_options import (
     OF_DATA,
     OF_WEIGHTS,
     check_options,

@@ -30,8 +30,8 @@ from nextscale.training.best import Best
 from nextscale.training.directory import PICTURES, RunDirectory
 from nextscale.training.hints import hints
 from nextscale.training.history import History
-from nextscale.training.options import flat
-from nextscale.training.report import REPORT, picture_name, write_report
+from nextscale.training.run_options import flat
+from nextscale.training.run_report import REPORT, picture_name, write_report
 
 PRECISIONS = {  # accelerate's names, ours in messages, and in what products are taken
     "fp16": ("fp16", torch.float16),

@@ -21,7 +21,7 @@ from nextscale.training.discriminator import (
     discriminator_loss,
     generator_loss,
 )
-from nextscale.training.tokenizer import CodeUse, TokenizerObjective, TokenizerStage, entropy
+from nextscale.training.tokenizer_stage import CodeUse, TokenizerObjective, TokenizerStage, entropy
 from tests.conftest import TINY_TOKENIZER
 
 STEPS, JUDGED, FELT = 20, 6, 10

@@ -27,7 +27,7 @@ from nextscale.pipeline import Pipeline
 from nextscale.scales import areas, spans
 from nextscale.storage.weights import read_tensors
 from nextscale.training.schedule import decays, parameter_groups
-from nextscale.training.tokenizer import entropy
+from nextscale.training.tokenizer_stage import entropy
 
 if TYPE_CHECKING:  # `estimate` needs the objectives alone, at once
     from accelerate import Accelerator
@@ -36,7 +36,7 @@ Disturb = Callable[[Tensor], Tensor]
 COLUMNS = 8  # of the pictures at a validation
 
 
-class VarObjective(nn.Module):
+class TransformerObjective(nn.Module):
     """A transformer with its loss, as one module that may be distributed.
 
     Args:
@@ -72,7 +72,7 @@ class VarObjective(nn.Module):
         return torch.stack([values[:, a:b].mean() for a, b in spans(self.model.scales)])
 
 
-class VarStage:
+class TransformerStage:
     """The second training stage, as `loop.Run` runs it."""
 
     better = "loss"
@@ -99,7 +99,7 @@ class VarStage:
         del steps
         self.tokenizer.to(accelerator.device)
         self.model.transformer.recompute = self.config.activation_checkpointing
-        self.objective = VarObjective(self.model, self.config.label_smoothing)
+        self.objective = TransformerObjective(self.model, self.config.label_smoothing)
         self.sums = torch.zeros(2, len(self.model.scales), device=accelerator.device)  # (2, K)
         self.micro_steps = 0
         return self.objective
