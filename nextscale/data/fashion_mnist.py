@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from nextscale.data.augment import FLIP_RATE, Augmentation
-from nextscale.data.order import Samples
+from nextscale.data.images import Batch
+from nextscale.data.order import Part
 from nextscale.data.record import Record
 from nextscale.errors import UsageError, to_install
 from nextscale.pictures.pixels import to_tensor
@@ -82,11 +82,11 @@ class FashionMNIST:
     def __len__(self) -> int:
         return len(self.images)
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """Images (B, channels, h, w) in [-1, 1], labels (B,), and 0: nothing is ever skipped."""
-        pixels = self.images[samples]  # (B, 28, 28)
+    def load(self, part: Part) -> Batch:
+        """Images and labels; nothing is ever skipped."""
+        pixels = self.images[part.samples]  # (B, 28, 28)
         augmentation = self.augmentation
-        draws = augmentation.draws(epoch, samples)  # (B, 3)
+        draws = augmentation.draws(part.epoch, part.samples)  # (B, 3)
         if augmentation.kind == "plain" and augmentation.size == pixels.shape[1:]:
             if augmentation.flip:
                 mirrored = draws[:, 2] < FLIP_RATE
@@ -96,7 +96,7 @@ class FashionMNIST:
             pictures = [Image.fromarray(image) for image in pixels]
             varied = [augmentation.apply(p, d) for p, d in zip(pictures, draws, strict=True)]
             images = to_tensor(varied, augmentation.channels)
-        return images, torch.from_numpy(self.labels[samples]), 0
+        return Batch(part=part, images=images, labels=torch.from_numpy(self.labels[part.samples]))
 
 
 def find(root: str = "") -> Path:

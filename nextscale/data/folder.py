@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from nextscale.data.augment import Augmentation
+from nextscale.data.images import Batch
 from nextscale.data.layout import find_layout
 from nextscale.data.listing import Listing, scan
-from nextscale.data.order import Samples
+from nextscale.data.order import Part
 from nextscale.data.record import Record
 from nextscale.errors import UsageError
 from nextscale.pictures.pixels import to_tensor
@@ -65,23 +65,26 @@ class ImageFolder:
     def labels(self) -> NDArray[np.int64]:
         return self.listing.labels
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """Images (B, channels, h, w) in [-1, 1], labels (B,), and how many were replaced.
+    def load(self, part: Part) -> Batch:
+        """Images and labels; a file that cannot be read is replaced by the next one that can.
 
-        A replacement is the next file that can be read; it is varied by the draws of the sample
-        that it stands for.
+        A replacement is varied by the draws of the sample that it stands for.
 
         Raises:
             UsageError: at an unreadable file if strict, or if no file can be read.
         """
-        draws = self.augmentation.draws(epoch, samples)  # (B, 3)
-        taken = np.empty(len(samples), np.int64)
+        draws = self.augmentation.draws(part.epoch, part.samples)  # (B, 3)
+        taken = np.empty(len(part.samples), np.int64)
         pictures = []
-        for i, sample in enumerate(samples):
+        for i, sample in enumerate(part.samples):
             taken[i], picture = self.readable(int(sample))
             pictures.append(self.augmentation.apply(picture, draws[i]))
-        images = to_tensor(pictures, self.augmentation.channels)
-        return images, torch.from_numpy(self.listing.labels[taken]), int((taken != samples).sum())
+        return Batch(
+            part=part,
+            images=to_tensor(pictures, self.augmentation.channels),
+            labels=torch.from_numpy(self.listing.labels[taken]),
+            skipped=int((taken != part.samples).sum()),
+        )
 
     def readable(self, sample: int) -> tuple[int, Image.Image]:
         """The sample, or the next one that can be read (after the last comes the first).

@@ -3,35 +3,73 @@
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nextscale.data.order import Part, Samples, shuffled
+from nextscale.data.order import Part, shuffled
 from nextscale.data.record import Record
 from nextscale.errors import UsageError, ignore_pillow_warnings
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Batch:
-    """One process's part of a micro-step.
+    """One process's part of a micro-step; it holds either images, tokens or features.
 
     Attributes:
-        values: images float32 (B, channels, H, W) in [-1, 1], or tokens int64 (B, L).
-        labels: int64 (B,).
-        part: what was asked for.
-        skipped: files that could not be read, replaced by their neighbours.
+        part: the epoch and the samples that were asked for.
+        images: float32 (B, channels, H, W) in [-1, 1].
+        tokens: int64 (B, L), of all scales.
+        features: float32 (B, C, H, W), of the encoder.
+        labels: int64 (B,); 0 if unlabelled.
+        skipped: number of files that could not be read; their neighbours replace them.
+
+    Raises:
+        ValueError: unless exactly one of images, tokens and features is given.
     """
 
-    values: Tensor
-    labels: Tensor
     part: Part
+    images: Tensor | None = None
+    tokens: Tensor | None = None
+    features: Tensor | None = None
+    labels: Tensor
     skipped: int = 0
+
+    def __post_init__(self) -> None:
+        given = [x for x in (self.images, self.tokens, self.features) if x is not None]
+        if len(given) != 1:
+            raise ValueError(f"a batch holds images, tokens or features; {len(given)} are given")
+
+    def __len__(self) -> int:
+        return len(self.part.samples)
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory, from which a GPU copies on its own.
+
+        A `DataLoader` with `pin_memory=True` calls this method.
+        """
+        return self.each(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; a copy from pinned memory does not wait for the GPU."""
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor changed."""
+        tensors = {name: change(v) for name, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small CPU tensor on a device; neither the CPU nor a GPU waits for the copy."""
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 class Source(Protocol):
@@ -57,8 +95,12 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """Values, labels and how many files were skipped; see `Batch`."""
+    def load(self, part: Part) -> Batch:
+        """Reads some samples as an epoch shows them.
+
+        Raises:
+            UsageError: if a file cannot be read and may not be skipped.
+        """
         ...
 
 
@@ -89,9 +131,10 @@ class Share:
     def labels(self) -> NDArray[Any]:
         return self.source.labels[self.numbers]
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """As the source, whose images keep their augmentation."""
-        return self.source.load(epoch, self.numbers[samples])
+    def load(self, part: Part) -> Batch:
+        """Reads from the source, whose images keep their augmentation."""
+        batch = self.source.load(Part(part.epoch, self.numbers[part.samples]))
+        return replace(batch, part=part)
 
 
 class _Parts(Dataset[Batch | UsageError]):
@@ -100,10 +143,9 @@ class _Parts(Dataset[Batch | UsageError]):
 
     def __getitem__(self, part: Part) -> Batch | UsageError:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
-            values, labels, skipped = self.source.load(part.epoch, part.samples)
+            return self.source.load(part)
         except UsageError as error:  # as a value: the loader would wrap it in its traceback
             return error
-        return Batch(values, labels, part, skipped)
 
 
 @contextmanager

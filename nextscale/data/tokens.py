@@ -20,8 +20,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nextscale.data.images import Source
-from nextscale.data.order import Samples
+from nextscale.data.images import Batch, Source
+from nextscale.data.order import Part
 from nextscale.data.record import Record
 from nextscale.errors import UsageError
 from nextscale.scales import length
@@ -77,11 +77,14 @@ class TokenCache:
     def labels(self) -> NDArray[np.int32]:
         return self.numbers[0]
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """Tokens int64 (B, L) and labels int64 (B,); nothing is ever skipped."""
-        copy = epoch % len(self.tokens)
-        tokens = torch.from_numpy(self.tokens[copy, samples].astype(np.int64))
-        return tokens, torch.from_numpy(self.numbers[copy, samples].astype(np.int64)), 0
+    def load(self, part: Part) -> Batch:
+        """Tokens and labels; nothing is ever skipped."""
+        rows = part.epoch % len(self.tokens), part.samples
+        return Batch(
+            part=part,
+            tokens=torch.from_numpy(self.tokens[rows].astype(np.int64)),
+            labels=torch.from_numpy(self.numbers[rows].astype(np.int64)),
+        )
 
 
 def quiet(done: int, total: int) -> None:
@@ -281,12 +284,13 @@ def encode_missing(
     todo = [(int(c), int(i)) for c, i in np.argwhere(done == 0) if i % processes == rank]
     for count, (copy, chunk) in enumerate(todo):
         begin, end = chunk * CHUNK, min((chunk + 1) * CHUNK, len(source))
-        images, numbers, skipped = source.load(copy, np.arange(begin, end))
-        tokens[copy, begin:end] = encode(tokenizer, images)
-        labels[copy, begin:end] = numbers.numpy()
+        batch = source.load(Part(copy, np.arange(begin, end)))
+        assert batch.images is not None
+        tokens[copy, begin:end] = encode(tokenizer, batch.images)
+        labels[copy, begin:end] = batch.labels.numpy()
         tokens.flush()
         labels.flush()
-        done[copy, chunk] = 1 + skipped  # at most CHUNK
+        done[copy, chunk] = 1 + batch.skipped  # at most CHUNK
         tell(count + 1, len(todo))
     done.flush()
 

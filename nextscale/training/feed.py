@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator, DistributedType
 from numpy.typing import NDArray
 
 from nextscale.config.run import TrainingConfig
@@ -19,6 +18,7 @@ from nextscale.data.order import (
 )
 from nextscale.data.record import Record, joined
 from nextscale.training.interruption import attend_to
+from nextscale.training.processes import Processes
 
 
 class Feed:
@@ -27,7 +27,7 @@ class Feed:
     Args:
         config: of the run.
         training, validation: its data.
-        accelerator: of the run.
+        processes: of the run.
 
     Attributes:
         steps_in_epoch: optimizer steps.
@@ -42,9 +42,9 @@ class Feed:
         config: TrainingConfig,
         training: Source,
         validation: Source,
-        accelerator: Accelerator,
+        processes: Processes,
     ) -> None:
-        self.config, self.accelerator = config, accelerator
+        self.config, self.processes = config, processes
         self.training, self.validation = training, validation
         self.steps_in_epoch = steps_in_epoch(len(training), config.batch_size)
         self.skipped = 0
@@ -59,24 +59,25 @@ class Feed:
             self.config.accumulation,
             first,
             last,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
+            self.processes.index,
+            self.processes.count,
         )
         for batch in self.reader(self.training, parts):
             yield self.on_device(batch)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """This process's part of the images that a validation looks at."""
-        config, world = self.config, self.accelerator.num_processes
+        """This process's part of the images that a validation looks at, on its device."""
+        config, world = self.config, self.processes.count
         count = self.validation_count
         micro = config.batch_size // config.accumulation // world
-        if self.accelerator.distributed_type == DistributedType.FSDP:  # all meet in every batch
+        if self.processes.sharded:  # every process takes part in every batch
             micro = max(1, min(micro, count // world))
             count -= count % (micro * world)
-        parts = validation_parts(count, micro, self.accelerator.process_index, world)
+        parts = validation_parts(count, micro, self.processes.index, world)
         numbers = spread(len(self.validation), count)
         parts = [Part(part.epoch, numbers[part.samples]) for part in parts]
-        return self.reader(self.validation, parts)
+        for batch in self.reader(self.validation, parts):
+            yield batch.to(self.processes.device)
 
     def shown(self, count: int) -> Batch:
         """Validation images of all classes in turn, at most `count`, chosen by the seed.
@@ -111,14 +112,12 @@ class Feed:
             UsageError: if a file cannot be read and may not be skipped, or a process was killed.
         """
         workers = self.config.data.workers if self.training.reads_files else 0
-        return batches(source, parts, workers, self.accelerator.device.type == "cuda", attend_to)
+        return batches(source, parts, workers, self.processes.device.type == "cuda", attend_to)
 
     def on_device(self, batch: Batch) -> Batch:
-        """The batch's tensors on this process's device; counts skipped files."""
+        """The batch on this process's device; counts its skipped files."""
         self.skipped += batch.skipped
-        device = self.accelerator.device
-        values = batch.values.to(device, non_blocking=True)
-        return Batch(values, batch.labels.to(device, non_blocking=True), batch.part, batch.skipped)
+        return batch.to(self.processes.device)
 
     def figures(self) -> dict[str, int]:
         """What the log records of skipped files; a warning names them once."""

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -26,7 +26,7 @@ from nextscale.training.best import Best
 from nextscale.training.directory import FINAL, RunDirectory
 from nextscale.training.divergence import Divergence
 from nextscale.training.ending import Ending
-from nextscale.training.engine import deterministic, seed_of, shortcomings
+from nextscale.training.engine import JoinedProcesses, deterministic, seed_of, shortcomings
 from nextscale.training.feed import Feed
 from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor
@@ -59,11 +59,12 @@ class Run:
         accelerator: Accelerator,
     ) -> None:
         self.config, self.stage, self.accelerator = config, stage, accelerator
-        self.feed = Feed(config, training, validation, accelerator)
+        self.processes = JoinedProcesses(accelerator)
+        self.feed = Feed(config, training, validation, self.processes)
         self.steps_in_epoch = self.feed.steps_in_epoch
-        self.directory = RunDirectory(Path(config.out), accelerator.is_main_process)
+        self.directory = RunDirectory(Path(config.out), self.processes.is_main)
         self.best = Best(stage.better)
-        self.divergence = Divergence(accelerator, self.directory)
+        self.divergence = Divergence(self.processes, self.directory)
         self.monitor = Monitor(
             accelerator, self.directory, config, stage.command, self.steps_in_epoch
         )
@@ -111,8 +112,8 @@ class Run:
         record = self.directory.check(command, config, data)  # before anything takes long
         self.schedule = Schedule(config, record["planned_epochs"], self.steps_in_epoch)
         self.ending = Ending(config, self.schedule, self.best)
-        objective = stage.build(self.schedule.planned, accelerator)
-        found = self.directory.open(command, config, data, accelerator.wait_for_everyone)
+        objective = stage.build(self.schedule.planned, self.processes)
+        found = self.directory.open(command, config, data, self.processes.wait)
         stage.notes += self.directory.changes + self.directory.notes
         if config.resume and found is None:
             stage.notes.append(
@@ -121,7 +122,7 @@ class Run:
         stage.notes += shortcomings(config, accelerator)
         if config.compile and can_compile():
             objective.compile()
-        groups = stage.parameter_groups()
+        groups = stage.parameter_groups(objective)
         optimizer = build_optimizer(groups, config.learning_rate, config.betas)
         self.network, self.optimizer = accelerator.prepare(objective, optimizer)
         self.state = TrainState(accelerator, self.network, self.optimizer, config.ema)
@@ -135,7 +136,7 @@ class Run:
         saved = load_training(place)
         self.state.load_state_dict(saved, place)
         check_tensors(saved["stage"], self.stage.state_dict(), "stage", place)
-        if self.accelerator.is_main_process:  # the counts are those of all processes
+        if self.processes.is_main:  # the counts are those of all processes
             self.stage.load_state_dict(saved["stage"])
         self.best.load_state_dict(saved["best"])
         self.directory.forget_log_after(saved["step"])
@@ -150,10 +151,10 @@ class Run:
         counts = {name: value.clone() for name, value in self.stage.state_dict().items()}
         with deterministic():  # the first compilation happens here
             self.monitor.measure(
-                lambda: self.stage.step(objective, batch, 0)[0].backward(), len(batch.labels)
+                lambda: self.stage.step(objective, batch, 0)[0].backward(), len(batch)
             )
         objective.zero_grad(set_to_none=True)
-        self.stage.figures(self.accelerator)  # starts its sums again
+        self.stage.figures(self.processes)  # starts its sums again
         self.stage.load_state_dict(counts)
         torch.set_rng_state(random_state)
         facts = {"judged_by": self.best.figure, **self.feed.facts(SHOWN)}
@@ -190,7 +191,7 @@ class Run:
         terms: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
             batch = next(stream)
-            set_seed(seed_of(config.seed, step * config.accumulation + micro, accelerator))
+            set_seed(seed_of(config.seed, step * config.accumulation + micro, self.processes))
             last = micro + 1 == config.accumulation
             with nullcontext() if last else accelerator.no_sync(self.network):
                 with accelerator.autocast():
@@ -203,7 +204,7 @@ class Run:
             terms["gradient_norm"] = self.clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.stage.after_step(step, self.optimizer.optimizer, accelerator)
+        self.stage.after_step(step, self.optimizer.optimizer, self.processes)
         if self.state.average:
             self.state.average.update(step)
         return terms
@@ -221,7 +222,7 @@ class Run:
     def figures(self) -> dict[str, Any]:
         """What the log records beside the terms of the loss."""
         rate = {"learning_rate": self.optimizer.param_groups[0]["lr"]}
-        return rate | self.stage.figures(self.accelerator) | self.feed.figures()
+        return rate | self.stage.figures(self.processes) | self.feed.figures()
 
     def keep(self, step: int) -> None:
         """Validates and saves if this step is the time."""
@@ -244,7 +245,7 @@ class Run:
         self.network.eval()
         with self.state.averaged(), self.accelerator.autocast():
             figures = self.stage.validate(
-                self.network, self.feed.validation_batches(), self.accelerator
+                self.network, self.feed.validation_batches(), self.processes
             )
             weights = self.state.weights()
         value = float(figures[self.stage.better])
@@ -252,7 +253,7 @@ class Run:
         self.divergence.check()
         better = self.best.add(step, value, counts=step % self.validate_steps == 0)
         self.monitor.validation(step, figures, self.best)
-        if self.accelerator.is_main_process:
+        if self.processes.is_main:
             self.monitor.pictures(step, self.stage.pictures(weights, self.feed.shown(SHOWN)))
         return better
 
@@ -262,8 +263,7 @@ class Run:
         state = self.state.state_dict()
         weights = self.state.averaged_weights() if self.state.average else state["network"]
         counts = {
-            name: self.accelerator.reduce(value, "sum")
-            for name, value in self.stage.state_dict().items()
+            name: self.processes.sum(value) for name, value in self.stage.state_dict().items()
         }
 
         def write(place: Path) -> None:
@@ -273,7 +273,7 @@ class Run:
 
         self.directory.save(step, write)
         self.directory.forget(self.config.keep, self.best.step)
-        self.accelerator.wait_for_everyone()
+        self.processes.wait()
 
     def keep_best(self) -> None:
         """Writes the best checkpoint's model beside the final one's place."""
@@ -288,19 +288,19 @@ class Run:
 
     def export(self, weights: Weights, folder: Path) -> None:
         """Writes a model; what was trained is rounded to the configured precision."""
-        if self.accelerator.is_main_process:
+        if self.processes.is_main:
             dtype = DTYPES[self.config.export]
             rounded = {name: value.to(dtype) for name, value in weights.items()}
             with replacing(folder, FINAL) as beside:
                 self.stage.write(rounded, beside)
-        self.accelerator.wait_for_everyone()
+        self.processes.wait()
 
     def agreed(self, interruption: list[int]) -> bool:
         """Whether any process was asked to stop; all learn it at the same step."""
-        if self.accelerator.num_processes == 1:
+        if self.processes.count == 1:
             return bool(interruption)
-        flag = torch.tensor(float(bool(interruption)), device=self.accelerator.device)
-        return float(cast(Tensor, self.accelerator.reduce(flag, "sum"))) > 0
+        flag = torch.tensor(float(bool(interruption)), device=self.processes.device)
+        return float(self.processes.sum(flag)) > 0
 
     @property
     def validate_steps(self) -> int:
