@@ -115,16 +115,19 @@ class TransformerStage(PipelineStage):
         ]
 
     def step(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a micro-step, with labels dropped by (seed, epoch, sample)."""
+        """Loss of a micro-step."""
         del step
-        draws = uniforms(self.config.seed, batch.part.epoch, batch.part.samples, 1, purpose=1)
-        dropped = torch.from_numpy(draws[:, 0] < self.config.label_drop)  # (B,)
-        dropped = to_device(dropped, batch.labels.device)
-        labels = batch.labels.masked_fill(dropped, self.model.config.classes)
-        loss, losses, right = network(labels, *self.inputs(batch, self.disturb))
+        loss, losses, right = network(self.labels(batch), *self.inputs(batch, self.disturb))
         self.sums += torch.stack([losses, right])
         self.micro_steps += 1
         return loss, {}
+
+    def labels(self, batch: Batch) -> Tensor:
+        """Labels (B,), some of them replaced by "none" as (seed, epoch, sample) decide."""
+        draws = uniforms(self.config.seed, batch.part.epoch, batch.part.samples, 1, purpose=1)
+        dropped = torch.from_numpy(draws[:, 0] < self.config.label_drop)  # (B,)
+        dropped = to_device(dropped, batch.labels.device)
+        return batch.labels.masked_fill(dropped, self.model.config.classes)
 
     @torch.no_grad()
     def inputs(self, batch: Batch, disturb: Disturb | None = None) -> tuple[Tensor, Tensor]:
