@@ -71,7 +71,7 @@ def train(config: VarTraining, command: str) -> int:
                 rank=accelerator.process_index,
                 processes=accelerator.num_processes,
                 wait=accelerator.wait_for_everyone,
-                tell=tell_progress,
+                progress=tell_progress,
             )
             for source, copies in ((training, config.cache_tokens), (validation, 1))
         )

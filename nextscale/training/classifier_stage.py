@@ -81,7 +81,7 @@ class ClassifierStage(Stage):
 
 
 def fitted_to(config: ClassifierTraining, labels: tuple[str, ...]) -> ClassifierTraining:
-    """The configuration with a classifier of the data's classes."""
+    """Returns the configuration with a classifier for the data's classes."""
     data = config.data.path
     classifier = replace(config.classifier, classes=len(labels), labels=labels, data=data)
     return replace(config, classifier=classifier)

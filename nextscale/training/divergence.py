@@ -11,7 +11,7 @@ from nextscale.training.processes import Processes
 
 
 class Diverged(UsageError):
-    """The loss is not finite any more."""
+    """The loss is NaN or infinite."""
 
 
 class Divergence:

@@ -47,14 +47,19 @@ class JoinedProcesses(Processes):
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
-    """The engine of a run: one process, or those that `torchrun` or `accelerate launch` started."""
+    """Joins one process, or those that `torchrun` or `accelerate launch` started.
+
+    Raises:
+        UsageError: if the processes are distributed in an unsupported way, or the device lacks the
+            precision.
+    """
     keep_freed_memory()
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if made_for("bfloat16", best_device()) else "no"
     accelerator = Accelerator(
         mixed_precision=precision,
-        cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet
+        cpu=not torch.accelerator.is_available(),  # otherwise torchrun's processes would not join
         log_with="tensorboard",
         project_dir=config.out,
         gradient_accumulation_steps=1,  # the loop divides batches itself
@@ -107,6 +112,6 @@ def deterministic() -> Iterator[None]:
 
 
 def seed_of(seed: int, micro_step: int, processes: Processes) -> int:
-    """Seed of a process's micro-step; no two of a run are equal."""
+    """Seed of a process's micro-step; all seeds of a run differ."""
     mixed = (seed * 1_000_003 + micro_step) * processes.count
     return (mixed + processes.index) % 2**32

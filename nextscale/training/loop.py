@@ -1,7 +1,8 @@
-"""The training loop of both stages, in the order in which it happens.
+"""The training loop of all stages, in the order of its steps.
 
-accelerate gives device, precision and distribution; the order of data, the schedule and the
-checkpoints are ours, so that a run resumes exactly and does not depend on the number of processes.
+accelerate provides device, precision and distribution. The order of data, the schedule and the
+checkpoints are our own, so that a run resumes exactly and does not depend on the number of
+processes.
 """
 
 import signal
@@ -45,9 +46,9 @@ class Run:
 
     Args:
         config: of the run.
-        stage: what is trained.
-        training, validation: its data.
-        accelerator: made by `engine.start_accelerator`, before anything touches a device.
+        stage: the stage to train.
+        training, validation: sources of its data.
+        accelerator: of `engine.start_accelerator`, which is called before any use of a device.
     """
 
     def __init__(
@@ -73,9 +74,9 @@ class Run:
         """Trains to the end and returns the directory of the final model.
 
         Raises:
-            UsageError: if the run's directory holds another run or is trained in by another
-                process, or data and batch do not fit.
-            Diverged: if the loss becomes NaN or infinite; names the last good checkpoint.
+            UsageError: if the run's directory holds another run or is in use by another process,
+                or if data and batch size do not fit.
+            Diverged: if the loss becomes NaN or infinite; it names the last good checkpoint.
             Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
         """
         try:
@@ -89,13 +90,13 @@ class Run:
             self.directory.close()
 
     def run(self) -> Path:
-        """What `train` does, in its order."""
+        """Builds, restores, trains and exports; see `train`."""
         objective, found = self.build()
         first = self.restore(found)
         if self.ending.reached(first) and self.directory.finished(first):
             self.monitor.say(self.ending.ways_on(first))
         else:
-            self.keep_best()  # a kill may have come between a checkpoint and this copy of it
+            self.keep_best()  # the run may have been killed between a checkpoint and this copy
             self.begin(objective)
             self.finish(self.take_steps(first))
         self.accelerator.end_training()
@@ -105,11 +106,11 @@ class Run:
         """Builds network and optimizer, and opens the run's directory.
 
         Returns:
-            the objective, not yet distributed; the checkpoint to continue from.
+            the objective, not yet distributed; the checkpoint to resume from.
         """
         config, stage, accelerator = self.config, self.stage, self.accelerator
         command, data = stage.command, self.feed.record
-        record = self.directory.check(command, config, data)  # before anything takes long
+        record = self.directory.check(command, config, data)  # before anything slow
         self.schedule = Schedule(config, record["planned_epochs"], self.steps_in_epoch)
         self.ending = Ending(config, self.schedule, self.best)
         objective = stage.build(self.schedule.planned, self.processes)
@@ -129,7 +130,7 @@ class Run:
         return objective, found
 
     def restore(self, place: Path | None) -> int:
-        """Reads a checkpoint of `save`; returns the step to go on with."""
+        """Reads a checkpoint of `save`; returns the next step."""
         if place is None:
             self.directory.forget_log_after(0)
             return 0
@@ -145,7 +146,7 @@ class Run:
         return saved["step"]
 
     def begin(self, objective: nn.Module) -> None:
-        """Measures device and work, and prints what is about to happen."""
+        """Measures the device's peak and the FLOPs of a step, and prints the run's facts."""
         batch = self.feed.on_device(self.feed.shown(2))
         random_state = torch.get_rng_state()
         counts = {name: value.clone() for name, value in self.stage.state_dict().items()}
@@ -154,14 +155,14 @@ class Run:
                 lambda: self.stage.step(objective, batch, 0)[0].backward(), len(batch)
             )
         objective.zero_grad(set_to_none=True)
-        self.stage.figures(self.processes)  # starts its sums again
+        self.stage.figures(self.processes)  # resets its sums
         self.stage.load_state_dict(counts)
         torch.set_rng_state(random_state)
         facts = {"judged_by": self.best.figure, **self.feed.facts(SHOWN)}
         self.monitor.start(parameters(objective), self.schedule.steps, self.stage.notes, facts)
 
     def take_steps(self, first: int) -> int:
-        """Trains from step `first` on; returns the steps done when the run ends."""
+        """Trains from step `first` on; returns the number of completed steps."""
         config, monitor, last = self.config, self.monitor, self.ending.last
         done, stream = first, self.feed.training_batches(first, last)
         with (
@@ -210,7 +211,10 @@ class Run:
         return terms
 
     def clip(self) -> Tensor:
-        """Clips the gradient's norm, an adversary's (other betas) apart; returns the first."""
+        """Clips gradient norms and returns the network's.
+
+        An adversary has its own betas and is clipped separately.
+        """
         self.accelerator.unscale_gradients(self.optimizer)
         families: dict[tuple[float, float], list[nn.Parameter]] = {}
         for group in self.optimizer.param_groups:
@@ -220,7 +224,7 @@ class Run:
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def figures(self) -> dict[str, Any]:
-        """What the log records beside the terms of the loss."""
+        """Returns what the log records besides the terms of the loss."""
         rate = {"learning_rate": self.optimizer.param_groups[0]["lr"]}
         return rate | self.stage.figures(self.processes) | self.feed.figures()
 
@@ -236,10 +240,10 @@ class Run:
             self.save(step)
 
     def judge(self, step: int) -> bool:
-        """Validates with the weights that would be kept, logs figures and pictures.
+        """Validates the weights that would be kept; logs figures and pictures.
 
         Returns:
-            whether no validation before was as good.
+            whether this validation is the best so far.
         """
         self.divergence.check()
         self.network.eval()
@@ -258,7 +262,7 @@ class Run:
         return better
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint from which `restore` continues exactly. All processes take part."""
+        """Writes a checkpoint from which a run resumes exactly. All processes take part."""
         self.divergence.check()
         state = self.state.state_dict()
         weights = self.state.averaged_weights() if self.state.average else state["network"]
@@ -276,18 +280,18 @@ class Run:
         self.processes.wait()
 
     def keep_best(self) -> None:
-        """Writes the best checkpoint's model beside the final one's place."""
+        """Exports the model of the best checkpoint to `best/`."""
         place = self.directory.place(self.best.step)
         if place.is_dir():
             self.export(self.stage.read(place), self.directory.best)
 
     def finish(self, step: int) -> None:
-        """Writes the final model and says how it compares with the best one."""
+        """Exports the final model and reports how it compares with the best one."""
         self.export(self.state.averaged_weights(), self.directory.final)
         self.monitor.finish(step, self.best, self.ending.early(step))
 
     def export(self, weights: Weights, folder: Path) -> None:
-        """Writes a model; what was trained is rounded to the configured precision."""
+        """Writes a model with trained weights in the configured precision."""
         if self.processes.is_main:
             dtype = DTYPES[self.config.export]
             rounded = {name: value.to(dtype) for name, value in weights.items()}
@@ -296,7 +300,7 @@ class Run:
         self.processes.wait()
 
     def agreed(self, interruption: list[int]) -> bool:
-        """Whether any process was asked to stop; all learn it at the same step."""
+        """Whether any process received a signal to stop; all processes agree at the same step."""
         if self.processes.count == 1:
             return bool(interruption)
         flag = torch.tensor(float(bool(interruption)), device=self.processes.device)
@@ -304,5 +308,5 @@ class Run:
 
     @property
     def validate_steps(self) -> int:
-        """Optimizer steps between validations."""
+        """Number of optimizer steps between validations."""
         return max(1, round(self.config.validate_every * self.steps_in_epoch))

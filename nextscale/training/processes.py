@@ -1,10 +1,11 @@
 """The processes of a run as stages see them: a device, and reductions over all processes."""
 
-from torch import Tensor, device
+import torch
+from torch import Tensor
 
 
 class Processes:
-    """A single process; `engine.JoinedProcesses` is the one that accelerate started.
+    """A run of a single process; `engine.JoinedProcesses` are those that accelerate joined.
 
     Args:
         device: of this process.
@@ -19,7 +20,7 @@ class Processes:
     count = 1
     sharded = False
 
-    def __init__(self, device: device) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.device = device
 
     @property

@@ -1,6 +1,6 @@
 """Trains the tokenizer: reconstruction, codebook, perceptual and adversarial terms (VAR Eq. 5).
 
-The published code leaves this stage out; the loss is VQGAN's (arXiv 2012.09841, Eq. 5-7).
+The published code does not include this stage; the loss is VQGAN's (arXiv 2012.09841, Eq. 5-7).
 """
 
 import math
@@ -47,10 +47,10 @@ class TokenizerObjective(nn.Module):
     images detached, so that one backward of the sum serves both.
 
     Args:
-        config: weights of the terms.
+        config: of the run, with the weights of the terms.
         steps: optimizer steps of the whole run; the adversarial start is a share of them.
-        tokenizer: the network that is trained.
-        average: mean of a tensor over processes.
+        tokenizer: the network to train.
+        average: returns the mean of a tensor over processes.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TokenizerObjective(nn.Module):
         self.judged_from = max(0, self.felt_from - round(steps * self.loss.adversarial_warmup))
 
     def forward(self, images: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor], Quantized]:
-        """Loss, its terms, and the quantizer's pass for images (B, channels, H, W)."""
+        """Returns loss, terms, and the quantizer's result for images (B, channels, H, W)."""
         reconstruction, quantized = self.tokenizer(images)
         reconstruction = reconstruction.float()
         l1, l2 = F.l1_loss(reconstruction, images), F.mse_loss(reconstruction, images)
@@ -103,9 +103,9 @@ class TokenizerObjective(nn.Module):
         step: int,
         terms: dict[str, Tensor],
     ) -> Tensor:
-        """Generator's term, weighted, plus the discriminator's own loss; `terms` receives both."""
+        """Weighted loss of the generator plus that of the discriminator; adds both to `terms`."""
         assert self.discriminator is not None
-        if step < self.judged_from:  # touch its weights: every process expects their gradients
+        if step < self.judged_from:  # DDP expects gradients of its weights
             return 0 * torch.stack([p.sum() for p in self.discriminator.parameters()]).sum()
         real = self.discriminator(images)
         fake = self.discriminator(reconstruction.detach())
@@ -138,7 +138,7 @@ class TokenizerStage(PipelineStage):
 
         Args:
             config: of the run.
-            start: a pipeline whose tokenizer is continued.
+            start: a pipeline with the tokenizer to start from; None for new weights.
         """
         super().__init__()
         self.config = config
@@ -188,7 +188,7 @@ class TokenizerStage(PipelineStage):
         return groups
 
     def step(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and terms of a micro-step; counts the codes used."""
+        """Returns loss and terms of a micro-step; counts the used codes."""
         loss, terms, quantized = network(channels_last(batch), step)
         counts = self.use.add(quantized.tokens)  # (K, V)
         if self.config.loss.revive_every:

@@ -36,23 +36,23 @@ class TransformerObjective(nn.Module):
     """A transformer with its loss, as one module that may be distributed.
 
     Args:
-        model: the network that is trained.
-        label_smoothing: of the loss in training; validation goes without.
+        model: the network to train.
+        label_smoothing: of the training loss; validation does not smooth.
     """
 
-    _no_split_modules = ("AdaLNBlock",)  # what accelerate shards one by one
+    _no_split_modules = ("AdaLNBlock",)  # modules that FSDP shards one by one
 
     def __init__(self, model: Model, label_smoothing: float) -> None:
         super().__init__()
         self.model, self.label_smoothing = model, label_smoothing
 
     def forward(self, labels: Tensor, teacher_inputs: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Mean loss, and loss and accuracy (K,) of every scale.
+        """Returns the mean loss, and the loss and the accuracy (K,) of each scale.
 
         Args:
             labels: int64 (B,), some of them replaced by "none".
-            teacher_inputs: as the model takes them.
-            tokens: int64 (B, L), to be predicted.
+            teacher_inputs: of the model.
+            tokens: int64 (B, L), the targets.
         """
         logits = self.model(labels, teacher_inputs)  # (B, L, V)
         flat, wanted = logits.flatten(0, 1), tokens.flatten()
@@ -83,14 +83,14 @@ class TransformerStage(PipelineStage):
         Args:
             config: of the run.
             names: of the classes.
-            tokenizer: with the pyramid to be learnt.
+            tokenizer: pipeline of the tokenizer that makes the tokens.
             model: the transformer to train.
         """
         super().__init__()
         self.config, self.names, self.model = config, names, model
         self.command = "train ar" if isinstance(model, AR) else "train var"
         self.tokenizer = tokenizer.tokenizer.eval().requires_grad_(False)
-        self.origin = tokenizer.config  # of the tokenizer: its hash and dtype are recorded
+        self.origin = tokenizer.config  # checkpoints record the tokenizer's hash and dtype
 
     def build(self, steps: int, processes: Processes) -> nn.Module:
         """The transformer with its loss; the tokenizer is outside it, whole on every process."""
@@ -189,7 +189,9 @@ class TransformerStage(PipelineStage):
         weights = torch.tensor(areas(self.model.scales), dtype=torch.double, device=device)
         weights = weights / weights.sum()  # (K,)
         loss, unigram = (losses * weights).sum().item(), entropy(codes).item()
-        relative = {"loss_over_unigram": loss / unigram} if unigram else {}  # of a single code
+        relative = (
+            {"loss_over_unigram": loss / unigram} if unigram else {}
+        )  # 0 if all tokens are one code
         return {
             "images": int(images),
             "loss": loss,

@@ -110,7 +110,7 @@ def test_cache_holds_what_encoding_gives(tokenizer: Tokenizer, make_cache) -> No
 def test_a_finished_cache_is_only_read(make_cache) -> None:
     first = make_cache(Noise())
     source, told = Noise(), []
-    again = make_cache(source, tell=lambda *step: told.append(step))
+    again = make_cache(source, progress=lambda *step: told.append(step))
     assert source.asked == told == []
     assert np.array_equal(again.tokens, first.tokens)
     assert again.identity == first.identity
@@ -147,7 +147,7 @@ def test_an_interrupted_encoding_goes_on(make_cache, encode_into, tmp_path: Path
 
     source = Noise()
     with pytest.raises(Cut):
-        encode_into(other, source, tell=cut)
+        encode_into(other, source, progress=cut)
     assert not [path for path in other.iterdir() if not path.name.startswith(".")]
     assert len(source.asked) == 2
     cache = encode_into(other, source)
