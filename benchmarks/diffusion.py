@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from denoising import build_scheduler, generators_of, noise_of, sample, sampling_flops
 from diffusers import DiTTransformer2DModel
 from dit import (
@@ -25,23 +24,22 @@ from dit import (
 )
 from latents import Latents, prepare_latents
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torchvision.utils import make_grid
 
 from nextscale.checkpoints import checkpoint
 from nextscale.cli.training import add_training_arguments, check_run, finish
 from nextscale.config.run import TrainingConfig
 from nextscale.console.options import Stop, from_options, parser_for
-from nextscale.data.images import Batch
+from nextscale.data.images import Batch, to_device
 from nextscale.data.order import steps_in_epoch, uniforms
 from nextscale.data.record import joined
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError, check_range
-from nextscale.storage.weights import read_tensors
 from nextscale.training.directory import RunDirectory
 from nextscale.training.engine import start_accelerator
 from nextscale.training.loop import Run
-from nextscale.training.schedule import parameter_groups
+from nextscale.training.processes import Processes
+from nextscale.training.stage import Stage, Weights
 
 __all__ = ["DiffusionTraining", "load_diffusion", "sample", "sampling_flops", "train"]
 
@@ -103,8 +101,8 @@ class DiffusionObjective(nn.Module):
         return (predicted.float() - noise).square().flatten(1).mean(1)
 
 
-class DiffusionStage:
-    """The training of a diffusion model, as `loop.Run` runs it.
+class DiffusionStage(Stage):
+    """The training of a diffusion model.
 
     Args:
         config: of the run.
@@ -114,69 +112,62 @@ class DiffusionStage:
 
     command = COMMAND
     better = "loss"
+    file = checkpoint.MODEL
+    prefix = ""  # the file holds the objective's names, and the tensors of `latents`
 
     def __init__(
         self, config: DiffusionTraining, architecture: DiffusionConfig, latents: Latents | None
     ) -> None:
+        super().__init__()
         self.config, self.architecture, self.latents = config, architecture, latents
         self.scheduler = build_scheduler(config, "ddpm")
         torch.manual_seed(config.seed)
         self.transformer = build_transformer(architecture)
-        self.notes: list[str] = []
 
-    def build(self, steps: int, accelerator: Accelerator) -> nn.Module:
-        """The module to train; what encodes and decodes stays outside it."""
-        del steps, accelerator
-        self.objective = DiffusionObjective(self.transformer)
-        return self.objective
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Decayed and undecayed weights."""
-        return parameter_groups(self.objective.named_parameters())
+    def build(self, steps: int, processes: Processes) -> nn.Module:
+        """The network with its loss; what encodes and decodes stays outside it."""
+        del steps, processes
+        return DiffusionObjective(self.transformer)
 
     def step(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a micro-step at random timesteps, labels dropped by (seed, epoch, sample)."""
         del step
-        values, classes = batch.values, self.architecture.classes
+        values = self.inputs(batch)
         draws = uniforms(self.config.seed, batch.part.epoch, batch.part.samples, 1, purpose=1)
-        dropped = torch.from_numpy(draws[:, 0] < self.config.label_drop).to(values.device)
-        labels = torch.where(dropped, classes, batch.labels)
+        dropped = to_device(torch.from_numpy(draws[:, 0] < self.config.label_drop), values.device)
+        labels = batch.labels.masked_fill(dropped, self.architecture.classes)
         timesteps = torch.randint(self.config.timesteps, (len(values),), device=values.device)
         noise = torch.randn_like(values)
         noisy = self.scheduler.add_noise(values, noise, timesteps)
         return network(noisy, timesteps, labels, noise).mean(), {}
 
-    def after_step(self, step: int, optimizer: Optimizer, accelerator: Accelerator) -> None:
-        """Nothing is left to do."""
-
-    def figures(self, accelerator: Accelerator) -> dict[str, Any]:
-        """Nothing beside the loss."""
-        del accelerator
-        return {}
+    def inputs(self, batch: Batch) -> Tensor:
+        """What is denoised: features (B, C, h, w), or images in pixels."""
+        inputs = batch.features if self.latents else batch.images
+        assert inputs is not None
+        return inputs
 
     @torch.no_grad()
     def validate(
-        self, network: nn.Module, batches: Iterable[Batch], accelerator: Accelerator
+        self, network: nn.Module, batches: Iterable[Batch], processes: Processes
     ) -> dict[str, Any]:
         """Loss with every label known, on unseen images, whose noise is the same every time."""
-        device = accelerator.device
+        device = processes.device
         sums = torch.zeros(2, dtype=torch.double, device=device)  # images, loss
         for batch in batches:
-            values, numbers = batch.values.to(device), torch.from_numpy(batch.part.samples)
+            values, numbers = self.inputs(batch), torch.from_numpy(batch.part.samples)
             timesteps = (2 * (numbers % LEVELS) + 1) * self.config.timesteps // (2 * LEVELS)
             timesteps = timesteps.to(device)
             noise = noise_of(generators_of(numbers.tolist()), self.architecture.shape).to(device)
             noisy = self.scheduler.add_noise(values, noise, timesteps)
-            losses = network(noisy, timesteps, batch.labels.to(device), noise)  # (B,)
+            losses = network(noisy, timesteps, batch.labels, noise)  # (B,)
             sums += torch.stack([losses.new_tensor(len(losses)), losses.sum()]).double()
-        total = accelerator.reduce(sums, "sum")
-        assert isinstance(total, Tensor)
-        count, loss = total.tolist()
+        count, loss = processes.sum(sums).tolist()
         return {"images": int(count), "loss": loss / count}
 
-    def pictures(self, state: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def pictures(self, weights: Weights, batch: Batch) -> dict[str, Tensor]:
         """A grid of samples with the labels of a batch, (3, H', W') in [0, 1]."""
-        images = sample(self.diffusion(state), batch.labels, range(len(batch.labels)), **PICTURES)
+        images = sample(self.diffusion(weights), batch.labels, range(len(batch)), **PICTURES)
         return {"samples": make_grid((images + 1) / 2, nrow=8)}
 
     def diffusion(self, state: Mapping[str, Tensor]) -> Diffusion:
@@ -187,21 +178,14 @@ class DiffusionStage:
         network = Diffusion(self.architecture, transformer, self.latents)
         return network.to(next(iter(weights.values())).device).eval()
 
-    def write(self, state: Mapping[str, Tensor], folder: Path) -> None:
+    def write(self, weights: Weights, folder: Path) -> None:
         """Writes the model of a whole state dict into a folder that exists."""
-        write_diffusion(self.diffusion(state), folder)
+        write_diffusion(self.diffusion(weights), folder)
 
-    def read(self, folder: Path) -> dict[str, Tensor]:
-        """What `write` has written, as far as it is trained."""
-        weights = read_tensors(folder / checkpoint.MODEL)
+    def read(self, folder: Path) -> Weights:
+        """The trained weights in a folder of `write`."""
+        weights = super().read(folder)
         return {name: value for name, value in weights.items() if name.startswith("transformer.")}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Nothing beside weights and optimizer."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
 
 
 def train(config: DiffusionTraining) -> Path:

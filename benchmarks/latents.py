@@ -12,8 +12,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from nextscale.console.messages import tell
-from nextscale.data.images import Source
-from nextscale.data.order import Samples
+from nextscale.data.images import Batch, Source
+from nextscale.data.order import Part
 from nextscale.data.tokens import CHUNK, cache_key, shape
 from nextscale.pipeline import Pipeline
 from nextscale.storage.files import replacing_file
@@ -69,11 +69,10 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self.features)
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """Features (B, C, h, w) and labels (B,); nothing is ever skipped."""
-        del epoch
-        numbers = torch.from_numpy(samples)
-        return self.features[numbers], self.labels[numbers], 0
+    def load(self, part: Part) -> Batch:
+        """Features and labels; nothing is ever skipped."""
+        numbers = torch.from_numpy(part.samples)
+        return Batch(part=part, features=self.features[numbers], labels=self.labels[numbers])
 
 
 def prepare_latents(
@@ -122,9 +121,10 @@ def encode(tokenizer: Tokenizer, source: Source) -> tuple[Tensor, Tensor]:
     labels = torch.empty(count, dtype=torch.int64)
     chunks = torch.arange(count).split(CHUNK)
     for done, chunk in enumerate(chunks, 1):
-        images, numbers, _ = source.load(0, chunk.numpy())
-        features[chunk] = tokenizer.features(images.to(device)).cpu()
-        labels[chunk] = numbers
+        batch = source.load(Part(0, chunk.numpy()))
+        assert batch.images is not None
+        features[chunk] = tokenizer.features(batch.images.to(device)).cpu()
+        labels[chunk] = batch.labels
         if done % TOLD == 0:
             tell(f"encoding features: {done} of {len(chunks)} chunks")
     return features, labels

@@ -19,7 +19,7 @@ def run(options: Namespace) -> int:
     check_run(config)
     from nextscale.data.source import open_data
     from nextscale.data.summary import summary
-    from nextscale.training.classifier import ClassifierStage, fitted_to
+    from nextscale.training.classifier_stage import ClassifierStage, fitted_to
     from nextscale.training.engine import start_accelerator
     from nextscale.training.loop import Run
 

@@ -23,7 +23,7 @@ def run(options: Namespace) -> int:
     from nextscale.training.engine import start_accelerator
     from nextscale.training.loop import Run
     from nextscale.training.start import start_tokenizer
-    from nextscale.training.tokenizer import TokenizerStage
+    from nextscale.training.tokenizer_stage import TokenizerStage
 
     config, start, notes = start_tokenizer(config)
     architecture = config.tokenizer

@@ -43,7 +43,7 @@ def train(config: VarTraining, command: str) -> int:
     from nextscale.training.engine import start_accelerator
     from nextscale.training.loop import Run
     from nextscale.training.start import load_tokenizer, start_var
-    from nextscale.training.var import VarStage
+    from nextscale.training.transformer_stage import TransformerStage
 
     tokenizer, notes = load_tokenizer(config)
     architecture = tokenizer.tokenizer.config
@@ -71,7 +71,7 @@ def train(config: VarTraining, command: str) -> int:
                 rank=accelerator.process_index,
                 processes=accelerator.num_processes,
                 wait=accelerator.wait_for_everyone,
-                tell=tell_progress,
+                progress=tell_progress,
             )
             for source, copies in ((training, config.cache_tokens), (validation, 1))
         )
@@ -80,7 +80,7 @@ def train(config: VarTraining, command: str) -> int:
                 f"{skipped} files could not be read when tokens were encoded; their neighbours "
                 "stand for them, and --data.strict names the first"
             )
-    stage = VarStage(config, training.names, tokenizer, model)
+    stage = TransformerStage(config, training.names, tokenizer, model)
     stage.notes += notes + costs
     return finish(Run(config, stage, training, validation, accelerator).train)
 

@@ -14,7 +14,7 @@ from nextscale.config.run import TrainingConfig
 from nextscale.console.messages import tell
 from nextscale.console.options import Parser, add_config, add_dataclass
 from nextscale.errors import UsageError
-from nextscale.training.options import FREE, is_record, options_of, read_options
+from nextscale.training.run_options import FREE, is_record, options_of, read_options
 
 RECORD = "config.json"
 

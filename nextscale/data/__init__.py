@@ -1,1 +1,1 @@
-"""Images and cached tokens, in an order and with draws that depend on nothing but seeds."""
+"""Reads images and cached tokens in an order and with random draws that only seeds determine."""

@@ -1,7 +1,7 @@
 """Recommends presets, batches, epochs and rates for training on a folder of images.
 
-Rates and batches are those of the recipes that were measured. The number of images determines how
-long to train, the machine's FLOP/s how large a transformer and how many steps are affordable.
+Rates and batches are those of the measured recipes. The number of images determines the length of a
+training; the machine's FLOP/s determine the size of the transformer and the number of steps.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from nextscale.config.model import ModelConfig, TokenizerConfig
 from nextscale.config.presets import TOKENIZER_TRAINING, TOKENIZERS, TRANSFORMERS
 
-LARGE = 100_000  # images from which presets beyond SMALL pixels are worth their time
+LARGE = 100_000  # number of images from which presets above SMALL pixels are recommended
 SMALL = 128
-DEPTHS = ((3_000, 4), (20_000, 6), (100_000, 8), (500_000, 12))  # images below which a depth serves
+DEPTHS = (
+    (3_000, 4),
+    (20_000, 6),
+    (100_000, 8),
+    (500_000, 12),
+)  # number of images below which a depth suffices
 DEEPEST = 16
 BATCH, LEAST_BATCH = 64, 16  # of a transformer
-STEPS_IN_EPOCH = 16  # a small folder takes smaller batches rather than fewer steps
+STEPS_IN_EPOCH = 16  # at least; batches of a small folder become smaller
 TOKENIZER_STEPS, TRANSFORMER_STEPS = (2_000, 10_000), (3_000, 20_000)  # least and most
 VALIDATIONS = 20  # in a training
 
@@ -65,14 +70,14 @@ class Advice:
 
 
 def advise(images: int, short_side: int, grey: bool, flops: float, muon: bool) -> Advice:
-    """Returns what to begin with.
+    """Returns recommended options.
 
     Args:
-        images: for training.
-        short_side: of them in the median, in pixels.
-        grey: whether none has a colour.
-        flops: that the transformer's training may take.
-        muon: whether the device has bfloat16, in which Muon computes.
+        images: number of training images.
+        short_side: median of their shorter sides, in pixels.
+        grey: whether all images are grey.
+        flops: FLOPs that the transformer's training may take.
+        muon: whether the device computes natively in bfloat16, as Muon does.
     """
     channels = 1 if grey else 3
     tokenizer = tokenizer_for(images, short_side, channels)
@@ -97,9 +102,9 @@ def advise(images: int, short_side: int, grey: bool, flops: float, muon: bool) -
 
 
 def tokenizer_for(images: int, short_side: int, channels: int) -> str:
-    """The preset of the largest images that need no enlarging, with these channels if there is one.
+    """The preset of the largest size that enlarges no image, with these channels if there is one.
 
-    Where all presets are larger than the images, it is the smallest.
+    If all presets are larger than the images, it is the smallest one.
     """
     limit = short_side if images >= LARGE else min(short_side, SMALL)
 
@@ -114,8 +119,8 @@ def tokenizer_for(images: int, short_side: int, channels: int) -> str:
 def transformer_for(images: int, tokenizer: TokenizerConfig, flops: float) -> tuple[str, float]:
     """Returns a preset and the number of images that its training may see for these FLOPs.
 
-    It is the deepest one that can make the least number of steps, of those that the number of
-    images justifies; the shallowest if none can. Of one depth, it is the plainest.
+    It is the deepest preset that the number of images justifies and that can train for the minimum
+    number of steps, or the shallowest if none can. Of the presets of a depth, it is the plain one.
     """
     from nextscale.cost.flops import transformer_flops
 
@@ -131,19 +136,19 @@ def transformer_for(images: int, tokenizer: TokenizerConfig, flops: float) -> tu
 
 
 def batch_of(images: int, batch: int) -> int:
-    """A batch of at most this size, smaller for a small folder."""
+    """A batch size of at most `batch`, smaller for few images."""
     while batch > LEAST_BATCH // 2 and images < batch * STEPS_IN_EPOCH:
         batch //= 2
     return min(batch, images)
 
 
 def epochs_of(wanted: int, bounds: tuple[int, int], steps: int) -> int:
-    """Whole epochs of this number of steps for at most the wanted number of them, within bounds."""
+    """Number of epochs of `steps` steps that reach the wanted steps, limited by the bounds."""
     return max(1, min(max(wanted, bounds[0]), bounds[1]) // max(1, steps))
 
 
 def duration(batch: int, epochs: int) -> list[str]:
-    """Options of either training."""
+    """Options of batch size and duration."""
     every = max(1, epochs // VALIDATIONS)
     words = ("--batch-size", batch, "--epochs", epochs, "--validate-every", every)
     return [str(word) for word in words]

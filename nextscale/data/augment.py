@@ -1,7 +1,7 @@
-"""How a picture becomes a training image: resized, cropped and mirrored by draws given to it.
+"""Turns a picture into a training image: resizes, crops and mirrors it by given random draws.
 
-`released` is what the VAR models were trained with; `plain` is what evaluation sees; `shift` keeps
-the size of things as `plain` does, which is what a classifier needs that judges plain images.
+`released` is the augmentation of the released VAR models and `plain` that of evaluation. `shift`
+keeps the size of objects like `plain`, as training a classifier for plain images requires.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from nextscale.pictures.pixels import cover, crop_to
 
 Kind = Literal["released", "plain", "shift"]
 
-ENLARGED = 1.125  # released VAR models: short side before the random crop, over the image's size
+ENLARGED = 1.125  # released VAR models: size before the random crop over the size after it
 SHIFTED = 14  # `shift` moves by at most a fourteenth of a side, two pixels of 28
 DRAWS = 3  # a sample: vertical position, horizontal position, mirroring
 FLIP_RATE = 0.5
@@ -24,13 +24,13 @@ FLIP_RATE = 0.5
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a source shows its pictures; equal ones show equal pixels.
+    """How a source augments its pictures; equal augmentations give equal pixels.
 
     Attributes:
         size: (height, width) of the images.
         channels: 1 or 3.
-        kind: of crop.
-        flip: mirror half of the images.
+        kind: of crop; see `augment`.
+        flip: whether half of the images are mirrored.
         seed: of the draws.
     """
 
@@ -47,13 +47,13 @@ class Augmentation:
 
     @property
     def identity(self) -> str:
-        """Names what changes pixels; the seed does only if something is drawn."""
+        """Names everything that determines pixels; the seed only if draws are used."""
         height, width = self.size
         drawn = f" flip={self.flip} seed={self.seed}" if self.varies else ""
         return f"{height}x{width}x{self.channels} {self.kind}{drawn}"
 
     def unvaried(self) -> "Augmentation":
-        """The same size without anything random, for validation."""
+        """The same size without random draws, for validation."""
         return replace(self, kind="plain", flip=False)
 
     def draws(self, epoch: int, samples: Samples) -> NDArray[np.float64]:
@@ -61,7 +61,7 @@ class Augmentation:
         return uniforms(self.seed, epoch, samples, DRAWS)
 
     def apply(self, picture: Image.Image, draws: NDArray[np.float64]) -> Image.Image:
-        """One picture, varied by its draws (3,)."""
+        """Augments a picture with its draws (3,)."""
         return augment(picture, self.size, self.kind, self.flip, draws)
 
 
@@ -72,13 +72,13 @@ def augment(
     flip: bool,
     draws: NDArray[np.float64],
 ) -> Image.Image:
-    """Resizes and crops a picture, and mirrors it if asked and drawn.
+    """Resizes and crops a picture, and mirrors it if `flip` and the draw say so.
 
     Args:
         size: (height, width) of the result.
         kind: `released` enlarges until the picture covers 1.125 of the size and crops where the
-            draws say; `plain` covers the size and crops the centre; `shift` moves that crop, and
-            what comes in at the border is black.
+            draws say; `plain` covers the size and crops the centre; `shift` moves that crop
+            and fills the border with black.
         flip: mirror where the last draw is below one half.
         draws: uniform in [0, 1), (3,): vertical position, horizontal position, mirroring.
     """
@@ -100,5 +100,5 @@ def augment(
 
 
 def shift(draw: float, most: int) -> int:
-    """A whole number from -most to most of a draw in [0, 1)."""
+    """Maps a draw in [0, 1) to an integer from -most to most."""
     return int(draw * (2 * most + 1)) - most

@@ -1,6 +1,6 @@
-"""Looks at every image of a data set: what a training would meet, and what it should not.
+"""Examines every image of a data set: sizes, unreadable files and duplicates.
 
-Each file is decoded once. Pictures are the same if their upright pixels are, whatever their files.
+Each file is decoded once. Two files are duplicates if their upright pixels are equal.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class Parts:
     Attributes:
         layout: its folders.
         training: the training files.
-        held_out: the validation files; None if they are to be split off.
+        held_out: the validation files; None if a part is split off instead.
     """
 
     layout: Layout
@@ -34,7 +34,7 @@ class Parts:
 
     @property
     def listings(self) -> tuple[Listing, ...]:
-        """Both parts, or the one there is."""
+        """The training files, and the validation files if there are any."""
         return (self.training,) if self.held_out is None else (self.training, self.held_out)
 
     def __len__(self) -> int:
@@ -43,11 +43,11 @@ class Parts:
 
 @dataclass
 class Findings:
-    """What the pictures of a data set are.
+    """Findings on the pictures of a data set.
 
     Attributes:
-        sizes: (width, height) in pixels of every picture that can be read.
-        grey: how many of them have no colour.
+        sizes: (width, height) in pixels of every readable picture.
+        grey: number of grey pictures among them.
         unreadable: reasons by file.
         duplicates: groups of files that show the same pixels.
         across_parts: groups that lie in training and validation.
@@ -72,10 +72,10 @@ class Findings:
 
 
 def open_parts(root: Path) -> Parts:
-    """The files of a data set, as a training takes them.
+    """Lists the files of a data set as a training does.
 
     Raises:
-        UsageError: as a training does.
+        UsageError: like `folder.open_folder`.
     """
     layout = find_layout(root)
     training = scan(layout.training)
@@ -87,7 +87,7 @@ def examine(parts: Parts, advance: Callable[[int], None]) -> Findings:
     """Decodes every file.
 
     Args:
-        advance: called with the number of files looked at since the last call.
+        advance: called with the number of files that were examined since the last call.
     """
     found = Findings()
     same: dict[bytes, list[tuple[int, int, Path]]] = defaultdict(list)  # part, label and file
@@ -97,8 +97,8 @@ def examine(parts: Parts, advance: Callable[[int], None]) -> Findings:
             try:
                 picture = decode(path, 3)
             except MemoryError:
-                raise  # the machine's fault, not the file's
-            except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
+                raise  # not a fault of the file
+            except Exception as error:  # Pillow raises many types for damaged files
                 found.unreadable[path] = reason_of(error)
             else:
                 found.sizes.append(picture.size)

@@ -1,6 +1,6 @@
 """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747): 70 000 grey 28×28 pictures.
 
-It is read from its four published files, wherever they lie, and kept in memory as 8-bit pixels.
+The four published files are read from disk or downloaded, and kept in memory as 8-bit pixels.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from nextscale.data.augment import FLIP_RATE, Augmentation
-from nextscale.data.order import Samples
+from nextscale.data.images import Batch
+from nextscale.data.order import Part
 from nextscale.data.record import Record
 from nextscale.errors import UsageError, to_install
 from nextscale.pictures.pixels import to_tensor
@@ -40,7 +40,7 @@ PACKAGED = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion
 PARTS = {"train": "train", "validation": "t10k"}
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 FILES = tuple(f"{part}-{kind}" for part in PARTS.values() for kind in (IMAGES, LABELS))
-MAGIC = {IMAGES: 0x0803, LABELS: 0x0801}  # idx: unsigned bytes, and the number of dimensions
+MAGIC = {IMAGES: 0x0803, LABELS: 0x0801}  # IDX format: unsigned bytes and the number of dimensions
 
 
 class FashionMNIST:
@@ -53,7 +53,7 @@ class FashionMNIST:
 
     Attributes:
         names: of the ten classes.
-        identity: of the pixels as they are shown.
+        identity: of the pixels and their augmentation.
         images: uint8 (N, 28, 28).
         labels: int64 (N,).
 
@@ -76,17 +76,17 @@ class FashionMNIST:
 
     @property
     def record(self) -> Record:
-        """The pixels, for a run to remember."""
+        """The class names and a hash of the pixels."""
         return Record(NAMES, pixels=self.known_as)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """Images (B, channels, h, w) in [-1, 1], labels (B,), and 0: nothing is ever skipped."""
-        pixels = self.images[samples]  # (B, 28, 28)
+    def load(self, part: Part) -> Batch:
+        """Images and labels; nothing is ever skipped."""
+        pixels = self.images[part.samples]  # (B, 28, 28)
         augmentation = self.augmentation
-        draws = augmentation.draws(epoch, samples)  # (B, 3)
+        draws = augmentation.draws(part.epoch, part.samples)  # (B, 3)
         if augmentation.kind == "plain" and augmentation.size == pixels.shape[1:]:
             if augmentation.flip:
                 mirrored = draws[:, 2] < FLIP_RATE
@@ -96,14 +96,14 @@ class FashionMNIST:
             pictures = [Image.fromarray(image) for image in pixels]
             varied = [augmentation.apply(p, d) for p, d in zip(pictures, draws, strict=True)]
             images = to_tensor(varied, augmentation.channels)
-        return images, torch.from_numpy(self.labels[samples]), 0
+        return Batch(part=part, images=images, labels=torch.from_numpy(self.labels[part.samples]))
 
 
 def find(root: str = "") -> Path:
-    """The directory of the four files: below `root`, as packaged, from the cache or downloaded.
+    """Finds the directory of the four files: `root`, Debian's package, the cache, or a download.
 
     Raises:
-        UsageError: if they are nowhere and cannot be downloaded.
+        UsageError: if the files are in none of these places and cannot be downloaded.
     """
     given = [Path(root), Path(root) / "FashionMNIST" / "raw"] if root else []
     for directory in (*given, PACKAGED, cache()):
@@ -113,21 +113,21 @@ def find(root: str = "") -> Path:
 
 
 def cache() -> Path:
-    """Where a downloaded copy lies."""
+    """Directory of a downloaded copy."""
     return cache_folder("fashion-mnist")
 
 
 def locate(directory: Path, name: str) -> Path | None:
-    """One of the four files, compressed or not; None if it is not there."""
+    """Path of one of the four files, compressed or not; None if it is missing."""
     candidates = (directory / f"{name}.gz", directory / name)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def download(directory: Path) -> Path:
-    """Fetches the four files through torchvision, beside the directory, and moves them into it.
+    """Downloads the four files with torchvision and moves them into the directory.
 
     Raises:
-        UsageError: if torchvision is not installed, or its servers cannot be reached.
+        UsageError: if torchvision is not installed or its servers cannot be reached.
     """
     advice = "give the directory of its four .gz files as --data.root"
     try:
@@ -155,10 +155,10 @@ def download(directory: Path) -> Path:
 
 
 def read_idx(directory: Path, name: str) -> NDArray[np.uint8]:
-    """The uint8 array in one of the four files.
+    """Reads the uint8 array in one of the four files.
 
     Raises:
-        UsageError: if it is missing, truncated or something else.
+        UsageError: if the file is missing, truncated or of another kind.
     """
     path = locate(directory, name)
     if path is None:

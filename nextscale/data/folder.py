@@ -1,6 +1,6 @@
 """Folders of images in the ImageNet layout, with or without classes.
 
-Every file is decoded when it is asked for; what cannot be read is replaced by its neighbour.
+A file is decoded whenever it is loaded; an unreadable one is replaced by the next readable one.
 """
 
 import hashlib
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from nextscale.data.augment import Augmentation
+from nextscale.data.images import Batch
 from nextscale.data.layout import find_layout
 from nextscale.data.listing import Listing, scan
-from nextscale.data.order import Samples
+from nextscale.data.order import Part
 from nextscale.data.record import Record
 from nextscale.errors import UsageError
 from nextscale.pictures.pixels import to_tensor
@@ -31,10 +31,10 @@ class ImageFolder:
     Args:
         listing: the files.
         augmentation: applied to every image.
-        strict: raise at a file that cannot be read instead of taking the next readable one.
+        strict: whether an unreadable file raises instead of being replaced by the next one.
 
     Attributes:
-        names: of the classes; empty if unlabelled, and then every label is 0.
+        names: of the classes; empty if unlabelled, in which case all labels are 0.
         identity: of the files and the augmentation.
 
     Raises:
@@ -53,7 +53,7 @@ class ImageFolder:
 
     @property
     def record(self) -> Record:
-        """The files, for a run and its caches to remember."""
+        """Labels, sizes and modification times of the files."""
         listing = self.listing
         facts = np.stack([listing.labels, listing.sizes, listing.times], axis=1)  # (N, 3)
         return Record(listing.names, listing.paths, facts, listing.folder.name)
@@ -65,29 +65,35 @@ class ImageFolder:
     def labels(self) -> NDArray[np.int64]:
         return self.listing.labels
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """Images (B, channels, h, w) in [-1, 1], labels (B,), and how many were replaced.
+    def load(self, part: Part) -> Batch:
+        """Images and labels; a file that cannot be read is replaced by the next one that can.
 
-        A replacement is the next file that can be read; it is varied by the draws of the sample
-        that it stands for.
+        A replacement is varied by the draws of the sample that it stands for.
 
         Raises:
             UsageError: at an unreadable file if strict, or if no file can be read.
         """
-        draws = self.augmentation.draws(epoch, samples)  # (B, 3)
-        taken = np.empty(len(samples), np.int64)
+        draws = self.augmentation.draws(part.epoch, part.samples)  # (B, 3)
+        taken = np.empty(len(part.samples), np.int64)
         pictures = []
-        for i, sample in enumerate(samples):
+        for i, sample in enumerate(part.samples):
             taken[i], picture = self.readable(int(sample))
             pictures.append(self.augmentation.apply(picture, draws[i]))
-        images = to_tensor(pictures, self.augmentation.channels)
-        return images, torch.from_numpy(self.listing.labels[taken]), int((taken != samples).sum())
+        return Batch(
+            part=part,
+            images=to_tensor(pictures, self.augmentation.channels),
+            labels=torch.from_numpy(self.listing.labels[taken]),
+            skipped=int((taken != part.samples).sum()),
+        )
 
     def readable(self, sample: int) -> tuple[int, Image.Image]:
-        """The sample, or the next one that can be read (after the last comes the first).
+        """Decodes the sample, or the next readable one; the first file follows the last.
+
+        Returns:
+            number and picture.
 
         Raises:
-            UsageError: as `load`.
+            UsageError: like `load`.
         """
         first = ""
         for candidate in range(sample, sample + len(self)):
@@ -96,13 +102,13 @@ class ImageFolder:
             try:
                 return number, decode(path, self.augmentation.channels)
             except MemoryError:
-                raise  # the machine's fault, not the file's
-            except Exception as error:  # Pillow's readers raise nearly anything at broken bytes
+                raise  # not a fault of the file
+            except Exception as error:  # Pillow raises many types for damaged files
                 first = first or f"{path.name}: {reason_of(error)}"
                 if self.strict:
                     raise UsageError(
-                        f"{path} cannot be read ({reason_of(error)}); mend or remove it, or leave "
-                        "out strict to skip such files"
+                        f"{path} cannot be read ({reason_of(error)}); repair or remove it, or "
+                        "omit --data.strict to skip such files"
                     ) from error
         raise UsageError(
             f"none of the {len(self)} image files in {self.listing.folder} can be read ({first})"
@@ -112,15 +118,15 @@ class ImageFolder:
 def open_folder(
     root: Path, augmentation: Augmentation, validation: float, strict: bool = False
 ) -> tuple[ImageFolder, ImageFolder]:
-    """Training and validation images of a folder; the latter are not augmented.
+    """Opens the training and validation images of a folder; only the former are augmented.
 
     Layouts: `train/CLASS/*` and `val/CLASS/*`; `train/*` and `val/*` (unlabelled); `CLASS/*`;
     plain files (unlabelled); see `find_layout` for other names. Files may lie deeper below a class.
     Without `val/` a part is split off by the augmentation's seed.
 
     Args:
-        validation: share split off, at least one image.
-        strict: as `ImageFolder`.
+        validation: share to split off, at least one image.
+        strict: see `ImageFolder`.
 
     Raises:
         UsageError: if the folder is missing, empty, ambiguous or unreadable, or if `val/` has
@@ -140,10 +146,10 @@ def open_folder(
 
 
 def with_classes_of(training: Listing, held_out: Listing) -> Listing:
-    """The held-out files with labels that count the training classes.
+    """The held-out files, with labels that refer to the training classes.
 
     Raises:
-        UsageError: if they have other classes, or only one of the two is labelled.
+        UsageError: if they have other classes, or if only one of the two is labelled.
     """
     unknown = sorted(set(held_out.names) - set(training.names))
     if unknown or bool(training.names) != bool(held_out.names):
@@ -161,9 +167,9 @@ def with_classes_of(training: Listing, held_out: Listing) -> Listing:
 def hold_out(
     listing: Listing, share: float, augmentation: Augmentation, strict: bool
 ) -> NDArray[np.bool_]:
-    """Which files are held out, bool (N,): of `split`, but at least one of them can be read.
+    """Selects files by `split` so that at least one can be read; returns bool (N,).
 
-    Broken files that the split held out alone go to the training part, which counts them.
+    If all selected files are unreadable, they become training files and others are selected.
 
     Raises:
         UsageError: if fewer than two files can be read.
@@ -181,7 +187,7 @@ def hold_out(
 
 
 def too_few(folder: Path) -> UsageError:
-    """The error about a folder of which no image can be held out."""
+    """The error about a folder with too few images for a split."""
     return UsageError(
         f"{folder} holds fewer than 2 images that can be read; give at least 2, to train and to "
         "validate"
@@ -189,10 +195,10 @@ def too_few(folder: Path) -> UsageError:
 
 
 def split(listing: Listing, share: float, seed: int) -> NDArray[np.bool_]:
-    """Which files are held out for validation, bool (N,).
+    """Selects the files that are held out for validation; returns bool (N,).
 
-    Files are put in an order by class and then by a hash of seed and path, and taken from it at
-    even distances; so each class gives its share, and nothing but names and seed decides.
+    The files are sorted by class and then by a hash of seed and path, and selected at even
+    distances. So each class contributes its share, and only names and seed decide.
 
     Raises:
         UsageError: if there are fewer than two files.
@@ -209,7 +215,7 @@ def split(listing: Listing, share: float, seed: int) -> NDArray[np.bool_]:
 
 
 def can_be_read(path: Path, channels: int) -> bool:
-    """Whether a file holds a picture."""
+    """Whether a file holds a readable picture."""
     try:
         read_picture(path, channels)
     except UsageError:

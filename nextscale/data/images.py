@@ -1,48 +1,86 @@
-"""What a source of images offers to training, and the loader that reads it in batches."""
+"""Batches of images, tokens or features, the sources that hold them, and the loader."""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nextscale.data.order import Part, Samples, shuffled
+from nextscale.data.order import Part, shuffled
 from nextscale.data.record import Record
 from nextscale.errors import UsageError, ignore_pillow_warnings
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Batch:
-    """One process's part of a micro-step.
+    """One process's part of a micro-step; it holds either images, tokens or features.
 
     Attributes:
-        values: images float32 (B, channels, H, W) in [-1, 1], or tokens int64 (B, L).
-        labels: int64 (B,).
-        part: what was asked for.
-        skipped: files that could not be read, replaced by their neighbours.
+        part: the epoch and the samples that were asked for.
+        images: float32 (B, channels, H, W) in [-1, 1].
+        tokens: int64 (B, L), of all scales.
+        features: float32 (B, C, H, W), of the encoder.
+        labels: int64 (B,); 0 if unlabelled.
+        skipped: number of files that could not be read; their neighbours replace them.
+
+    Raises:
+        ValueError: unless exactly one of images, tokens and features is given.
     """
 
-    values: Tensor
-    labels: Tensor
     part: Part
+    images: Tensor | None = None
+    tokens: Tensor | None = None
+    features: Tensor | None = None
+    labels: Tensor
     skipped: int = 0
+
+    def __post_init__(self) -> None:
+        given = [x for x in (self.images, self.tokens, self.features) if x is not None]
+        if len(given) != 1:
+            raise ValueError(f"a batch holds images, tokens or features; {len(given)} are given")
+
+    def __len__(self) -> int:
+        return len(self.part.samples)
+
+    def pin_memory(self) -> "Batch":
+        """Copies the batch to page-locked memory, which a GPU reads asynchronously.
+
+        A `DataLoader` with `pin_memory=True` calls this method.
+        """
+        return self.each(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Copies the batch to a device; from pinned memory, without waiting for a GPU."""
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every tensor changed."""
+        tensors = {name: change(v) for name, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copies a small CPU tensor to a device, without waiting for a GPU."""
+    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 class Source(Protocol):
-    """Images or tokens by number.
+    """Samples by number, in batches.
 
     Attributes:
         names: of the classes; empty if unlabelled.
         identity: distinguishes this data and its augmentation from any other, for caches.
-        reads_files: whether reading takes long enough to be done ahead, in processes.
-        labels: of all images, integers (N,); 0 if unlabelled.
-        record: what a run remembers of this data, whatever its augmentation.
+        reads_files: whether reading is slow, so that worker processes should read ahead.
+        labels: of all samples, integers (N,); 0 if unlabelled.
+        record: identifies the data of a run, independently of the augmentation.
     """
 
     names: tuple[str, ...]
@@ -57,18 +95,22 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """Values, labels and how many files were skipped; see `Batch`."""
+    def load(self, part: Part) -> Batch:
+        """Reads some samples as an epoch shows them.
+
+        Raises:
+            UsageError: if a file cannot be read and may not be skipped.
+        """
         ...
 
 
 class Share:
-    """A `Source` of some of the images of another.
+    """A random share of a source's samples.
 
     Args:
-        source: of all images.
-        share: of them, at least one image.
-        seed: that chooses them.
+        source: of all samples.
+        share: of the samples, at least one.
+        seed: selects the samples.
     """
 
     def __init__(self, source: Source, share: float, seed: int) -> None:
@@ -79,7 +121,7 @@ class Share:
 
     @property
     def record(self) -> Record:
-        """Of all images; which are taken follows from share and seed."""
+        """The record of all samples; share and seed are options of the run."""
         return self.source.record
 
     def __len__(self) -> int:
@@ -89,9 +131,10 @@ class Share:
     def labels(self) -> NDArray[Any]:
         return self.source.labels[self.numbers]
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """As the source, whose images keep their augmentation."""
-        return self.source.load(epoch, self.numbers[samples])
+    def load(self, part: Part) -> Batch:
+        """Reads from the source; each sample keeps its augmentation there."""
+        batch = self.source.load(Part(part.epoch, self.numbers[part.samples]))
+        return replace(batch, part=part)
 
 
 class _Parts(Dataset[Batch | UsageError]):
@@ -100,18 +143,17 @@ class _Parts(Dataset[Batch | UsageError]):
 
     def __getitem__(self, part: Part) -> Batch | UsageError:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
-            values, labels, skipped = self.source.load(part.epoch, part.samples)
-        except UsageError as error:  # as a value: the loader would wrap it in its traceback
+            return self.source.load(part)
+        except UsageError as error:  # returned, as the loader would wrap it in a traceback
             return error
-        return Batch(values, labels, part, skipped)
 
 
 @contextmanager
 def signals_delayed() -> Iterator[None]:
-    """Delays SIGINT and SIGTERM; processes that are started meanwhile never receive them.
+    """Delays SIGINT and SIGTERM; processes that are started in this context never receive them.
 
-    A terminal sends Ctrl-C to a whole group. A reading process that is still importing would die
-    of it, before `prepare` could ignore it, and with it the run that wants to save.
+    A terminal sends Ctrl-C to a whole process group. It would end a worker that is still importing
+    and cannot yet ignore it, and with the worker the run that needs it to save.
     """
     known = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
@@ -121,7 +163,7 @@ def signals_delayed() -> Iterator[None]:
 
 
 def start_reading(prepare: Callable[[int], None] | None, number: int) -> None:
-    """Prepares a reading process; `prepare` is the caller's part of it."""
+    """Prepares a worker process; `prepare` is the caller's part of it."""
     ignore_pillow_warnings()
     if prepare:
         prepare(number)
@@ -134,15 +176,15 @@ def batches(
     pin: bool = False,
     prepare: Callable[[int], None] | None = None,
 ) -> Iterator[Batch]:
-    """Reads parts in their order; with workers, whole batches are read ahead in processes.
+    """Reads parts in their order; worker processes read whole batches ahead.
 
     Args:
-        workers: reading processes.
-        pin: whether batches go to a GPU.
-        prepare: called in each reading process with its number.
+        workers: number of worker processes; 0 reads in this process.
+        pin: whether batches are pinned, to be copied to a GPU.
+        prepare: called in each worker process with its number.
 
     Raises:
-        UsageError: as the source, or if a reading process was killed.
+        UsageError: like the source, or if a worker process was killed.
     """
     loader = DataLoader(
         _Parts(source),

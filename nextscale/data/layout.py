@@ -1,6 +1,6 @@
-"""Which folder of a data set holds the training images, and which those that are held out.
+"""Finds the folders of a data set that hold the training images and the held-out images.
 
-`train`, `val` and `test` are known under their usual names, in any case, and never are classes.
+Usual names of `train`, `val` and `test` are recognised in any case and are never classes.
 """
 
 import os
@@ -24,11 +24,11 @@ class Layout:
     """The parts of a data set.
 
     Attributes:
-        root: the folder that was given, or the single folder in it.
+        root: the given folder, or the single folder in it.
         training: the folder of the training images.
-        held_out: the folder of the validation images; None if a part has to be split off.
-        unused: names of folders beside them, a test split among these.
-        left_out: files beside them, counted by ending.
+        held_out: the folder of the validation images; None if a part is split off instead.
+        unused: names of other folders in `root`, including a test split.
+        left_out: number of other files in `root` by ending.
     """
 
     root: Path
@@ -39,13 +39,13 @@ class Layout:
 
 
 def find_layout(given: Path) -> Layout:
-    """The parts of a data set: `train/` and `val/`, or the folder itself.
+    """Finds the parts of a data set: `train/` and `val/`, or the folder itself.
 
-    Without `val/`, a part is split off `train/`; a test split is left alone. Where the folder holds
-    nothing but one folder, which holds the parts, it is that one.
+    A test split is ignored. If the folder holds nothing but one folder that holds the parts, that
+    one is used.
 
     Raises:
-        UsageError: if the folder is missing, or it is not clear which folders are meant.
+        UsageError: if the folder is missing or the parts are ambiguous.
     """
     root, folders, left = given, *entries_of(given)
     single = len(folders) == 1 and left.keys().isdisjoint(EXTENSIONS)
@@ -71,12 +71,12 @@ def find_layout(given: Path) -> Layout:
 
 
 def split_of(name: str) -> tuple[str, ...] | None:
-    """The names of the split that a folder is; None if it may be a class."""
+    """The usual names of the split that a folder's name means; None if it may be a class."""
     return next((kind for kind in (TRAIN, VALIDATION, TEST) if name.lower() in kind), None)
 
 
 def entries_of(folder: Path) -> tuple[list[str], Counter[str]]:
-    """A folder's folders, sorted, and its files by ending; hidden ones are left out.
+    """The sorted folders in a folder, and the number of its files by ending; not hidden ones.
 
     Raises:
         UsageError: if it is missing or cannot be listed.

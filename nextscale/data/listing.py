@@ -1,4 +1,4 @@
-"""Which image files lie below a folder, of which classes, and what is left out there."""
+"""Lists the image files below a folder with their classes, and counts the other files."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from nextscale.console.earlier import SHEETS
 from nextscale.errors import UsageError
 from nextscale.pictures.reading import EXTENSIONS, known_endings
 
-# What systems put beside pictures (macOS, Windows, Synology); lower case.
+# Files that systems add to folders of pictures (macOS, Windows, Synology), in lower case.
 CLUTTER = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")
 HIDDEN, OVERVIEW, BARE = "hidden", "overviews", "without ending"  # kinds of what is left out
 
@@ -31,8 +31,8 @@ class Listing:
         sizes: of the files in bytes, int64 (N,).
         times: of the files' last modification in nanoseconds, int64 (N,).
         labels: int64 (N,); 0 if unlabelled.
-        left_out: other files, counted by ending.
-        empty: folders that hold no image, and so are no classes.
+        left_out: number of other files by ending.
+        empty: folders without images, which are not classes.
     """
 
     folder: Path
@@ -48,16 +48,16 @@ class Listing:
         return len(self.paths)
 
     def part(self, chosen: NDArray[np.bool_]) -> "Listing":
-        """The chosen files, with all classes."""
+        """The chosen files; classes keep their numbers."""
         arrays = ("paths", "sizes", "times", "labels")
         return replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
     def path(self, number: int) -> Path:
-        """Where a file lies."""
+        """Path of a file."""
         return self.folder / os.fsdecode(bytes(self.paths[number]))
 
     def digest(self) -> str:
-        """Hash of the files (class, path, size, time), wherever the folder lies."""
+        """Hash of class, path, size and time of all files, independent of the folder's location."""
         digest = hashlib.sha256(os.fsencode("\n".join(self.names)))
         for file in zip(self.paths, self.sizes, self.times, strict=True):
             digest.update(b"\0%b\0%d\0%d" % file)
@@ -69,9 +69,9 @@ class Found:
     """What lies below a folder.
 
     Attributes:
-        files: images: path with slashes, bytes, nanoseconds of the last modification.
-        left_out: other files, counted by ending; hidden files and folders by number.
-        empty: the topmost folders that hold no image, sorted.
+        files: of images: path with slashes, size in bytes, modification time in nanoseconds.
+        left_out: number of other files by ending, and of hidden files and folders.
+        empty: topmost folders without images, sorted.
     """
 
     files: list[tuple[str, int, int]] = field(default_factory=list)
@@ -80,10 +80,10 @@ class Found:
 
 
 def find_files(folder: Path) -> Found:
-    """Looks for images below a folder; links are followed, but not around.
+    """Finds images below a folder; links are followed unless they form a loop.
 
-    Hidden files and folders are left out, and overviews of sampled images. A link to nothing is
-    listed with size 0, so that it is counted among the files that cannot be read.
+    Hidden files, hidden folders and overviews of sampled images are ignored. A broken link is
+    listed with size 0, so that it is counted as an unreadable file.
 
     Raises:
         UsageError: if a folder cannot be listed.
@@ -113,16 +113,16 @@ def find_files(folder: Path) -> Found:
             elif entry.is_file():
                 status = entry.stat()
                 found.files.append((path, status.st_size, status.st_mtime_ns))
-            elif not os.path.exists(entry.path):  # a link to nothing, which cannot be read
+            elif not os.path.exists(entry.path):  # a broken link
                 found.files.append((path, 0, 0))
-            else:  # a pipe, a socket or a device, perhaps behind a link
+            else:  # a pipe, a socket, a device, or a link to one
                 found.left_out[ending(entry.name)] += 1
     found.empty = without_images(visited, (path for path, _, _ in found.files))
     return found
 
 
 def without_images(folders: Iterable[str], files: Iterable[str]) -> tuple[str, ...]:
-    """The topmost of the folders below which none of the files lies, sorted."""
+    """The topmost folders that contain none of the files, sorted."""
     filled = {""}
     for place in {os.path.dirname(path) for path in files}:
         while place not in filled:
@@ -132,13 +132,13 @@ def without_images(folders: Iterable[str], files: Iterable[str]) -> tuple[str, .
 
 
 def scan(folder: Path) -> Listing:
-    """Lists a part; its folders are the classes, unless the images lie in it plainly.
+    """Lists the images of a part; folders in it are classes.
 
-    A folder without images is no class; the listing names it.
+    A folder without images is not a class; `Listing.empty` names it.
 
     Raises:
-        UsageError: if it holds no image files, or both plain images and folders of images, or a
-            class whose name cannot be written down.
+        UsageError: if it holds no image files, or both images and folders of images, or a class
+            whose name is not valid UTF-8.
     """
     found = find_files(folder)
     files = sorted(found.files, key=lambda file: file[0].split("/"))
@@ -170,7 +170,7 @@ def scan(folder: Path) -> Listing:
 
 
 def check_names(folder: Path, names: Iterable[str]) -> None:
-    """Raises UsageError if a class has a name that no checkpoint could hold."""
+    """Raises UsageError if the name of a class is not valid UTF-8, as checkpoints require."""
     for name in names:
         try:
             name.encode()
@@ -181,22 +181,22 @@ def check_names(folder: Path, names: Iterable[str]) -> None:
 
 
 def sheets(names: Collection[str]) -> list[str]:
-    """Overviews that lie beside sampled images, given the names of all files of a folder."""
+    """Selects overviews of sampled images from the names of all files of a folder."""
     patterns = [sheet for record, beside in SHEETS.items() if record in names for sheet in beside]
     return [name for name in names for pattern in patterns if fnmatchcase(name, pattern)]
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder is one that people do not see, or do not know of."""
+    """Whether a file or folder is hidden, or created by a system without the user's knowledge."""
     return name.startswith(".") or name.lower() in CLUTTER
 
 
 def ending(name: str) -> str:
-    """A file's ending in lower case, by which it is counted."""
+    """A file's ending in lower case, or `BARE` if it has none."""
     return os.path.splitext(name)[1].lower() or BARE
 
 
 def left_out(counts: Mapping[str, int]) -> str:
-    """Files left out, by ending, most frequent first: `3 .txt, 1 .json`."""
+    """Describes ignored files by ending, most frequent first: `3 .txt, 1 .json`."""
     common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count:,} {kind}" for kind, count in common)

@@ -21,11 +21,11 @@ MIX_2 = np.uint64(0x94D049BB133111EB)
 
 @dataclass(frozen=True)
 class Part:
-    """What one process reads for one micro-step.
+    """The samples that one process reads for one micro-step.
 
     Attributes:
         epoch: from 0.
-        samples: numbers of the images, int64.
+        samples: numbers of the samples, int64 (B,).
     """
 
     epoch: int
@@ -33,7 +33,7 @@ class Part:
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser: neighbouring integers to unrelated ones."""
+    """SplitMix64's finaliser, which maps neighbouring integers to unrelated ones."""
     values = (values ^ (values >> np.uint64(30))) * MIX_1
     values = (values ^ (values >> np.uint64(27))) * MIX_2
     return values ^ (values >> np.uint64(31))
@@ -43,7 +43,7 @@ def uniforms(seed: int, epoch: int, samples: Samples, draws: int, purpose: int =
     """Uniform draws float64 (samples, draws) in [0, 1) that depend on nothing but the arguments.
 
     Args:
-        purpose: keeps uses apart: augmentation 0, class dropping 1, order 2.
+        purpose: distinguishes uses: augmentation 0, label dropping 1, order 2.
     """
     with np.errstate(over="ignore"):
         key = np.zeros(1, np.uint64)
@@ -56,12 +56,12 @@ def uniforms(seed: int, epoch: int, samples: Samples, draws: int, purpose: int =
 
 
 def shuffled(seed: int, epoch: int, count: int) -> Samples:
-    """Numbers 0 to count - 1 in the order of an epoch."""
+    """The numbers 0 to count - 1 in the order of an epoch."""
     return np.argsort(uniforms(seed, epoch, np.arange(count), 1, purpose=2)[:, 0], kind="stable")
 
 
 def steps_in_epoch(count: int, batch_size: int) -> int:
-    """Whole batches in an epoch; the rest of the images waits for the next one.
+    """Number of whole batches in an epoch; the remaining samples are not used in it.
 
     Raises:
         UsageError: if the data is smaller than one batch.
@@ -84,10 +84,10 @@ def training_parts(
     rank: int,
     processes: int,
 ) -> Iterator[Part]:
-    """What this process reads in micro-steps of optimizer steps first_step to last_step - 1.
+    """Yields this process's parts of the optimizer steps first_step to last_step - 1.
 
-    Every micro-batch is the next slice of the epoch's order, and a process takes its own slice of
-    that, so that any number of processes sees the same global batches.
+    Each micro-batch is the next slice of the epoch's order, and each process takes a slice of it,
+    so that global batches do not depend on the number of processes.
 
     Raises:
         UsageError: if a micro-batch cannot be divided among the processes.

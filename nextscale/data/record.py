@@ -22,20 +22,20 @@ SHOWN = 3  # files or classes, in a message
 
 
 def none() -> NDArray[Any]:
-    """No files."""
+    """An empty array."""
     return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Record:
-    """What images there are.
+    """Identifies the images of a data set.
 
     Attributes:
         names: of the classes, in the order of their numbers; empty if unlabelled.
         paths: of the files, with slashes, bytes (N,).
         facts: int64 (N, 3): label, bytes, and time of the last modification in nanoseconds.
         folder: name of the folder where the paths start.
-        pixels: hash of images that are no files; empty for files.
+        pixels: hash of images that are not files; empty for files.
     """
 
     names: tuple[str, ...] = ()
@@ -45,12 +45,12 @@ class Record:
     pixels: str = ""
 
     def files(self) -> dict[str, tuple[int, ...]]:
-        """Label, size and time of every file by its path."""
+        """Label, size and modification time of each file by its path."""
         rows = zip(self.paths.tolist(), self.facts.tolist(), strict=True)
         return {os.fsdecode(path): tuple(facts) for path, facts in rows}
 
     def digest(self) -> str:
-        """Hash that distinguishes this record; the order of the files does not matter."""
+        """Hash of the record; it does not depend on the order of the files."""
         digest = hashlib.sha256(json.dumps([self.names, self.pixels]).encode())
         for i in np.argsort(self.paths, kind="stable"):
             digest.update(b"\0%b\0%d\0%d\0%d" % (self.paths[i], *self.facts[i].tolist()))
@@ -60,7 +60,7 @@ class Record:
 def joined(training: Record, held_out: Record) -> Record:
     """The record of both parts of a data set.
 
-    Where one was split off the other, which part a file is in follows from the run's options.
+    If one was split off the other, the run's options determine the part of each file.
     """
     parts = [training, held_out]
     paths = [part.paths for part in parts]
@@ -75,13 +75,13 @@ def joined(training: Record, held_out: Record) -> Record:
 
 
 def write_record(record: Record, file: Path) -> None:
-    """Writes a record as JSON; bytes of a path that are not UTF-8 stand as lone surrogates."""
+    """Writes a record as JSON; bytes of a path that are not UTF-8 become lone surrogates."""
     table = {"classes": record.names, "pixels": record.pixels, "files": record.files()}
     write_text(file, json.dumps(table))
 
 
 def read_record(file: Path) -> Record:
-    """The inverse of `write_record`. Raises UsageError if the file is damaged."""
+    """Reads a record of `write_record`. Raises UsageError if the file is damaged."""
     table = read_json(file)
     try:
         names, pixels, files = table["classes"], table["pixels"], table["files"]
@@ -97,19 +97,19 @@ def read_record(file: Path) -> Record:
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(
-            f"{file} is no record of a run's data ({error}); remove it to go on without"
+            f"{file} is not the record of a run's data ({error}); remove it to skip the check"
         ) from error
 
 
 def whole(value: Any) -> int:
-    """A whole number of JSON. Raises TypeError at anything else."""
+    """Returns a JSON value that is an integer. Raises TypeError for any other."""
     if not isinstance(value, int):
         raise TypeError(f"{value!r} is no whole number")
     return value
 
 
 def renamed(was: Record, now: Record) -> dict[str, str]:
-    """Classes that hold the same files under another name, old name to new."""
+    """New names, by old name, of classes that hold the same files under another name."""
     before, after = by_class(was), by_class(now)
     gone, new = before.keys() - after.keys(), after.keys() - before.keys()
     found = {old: [name for name in new if after[name] == before[old]] for old in gone}
@@ -117,7 +117,7 @@ def renamed(was: Record, now: Record) -> dict[str, str]:
 
 
 def by_class(record: Record) -> dict[str, set[tuple[str, tuple[int, ...]]]]:
-    """Name, size and time of the files of every class, without the folders that they lie in."""
+    """Name, size and time of the files of each class, without their folders."""
     found: dict[str, set[tuple[str, tuple[int, ...]]]] = defaultdict(set)
     for path, (label, *facts) in record.files().items():
         if label < len(record.names):
@@ -126,7 +126,7 @@ def by_class(record: Record) -> dict[str, set[tuple[str, tuple[int, ...]]]]:
 
 
 def differences(was: Record, now: Record) -> list[str]:
-    """Returns what differs between two records, in words that name a few; empty if nothing."""
+    """Describes the differences between two records; empty if there are none."""
     if was.digest() == now.digest():
         return []
     if was.pixels or now.pixels:
@@ -151,24 +151,24 @@ def differences(was: Record, now: Record) -> list[str]:
 
 
 def without(record: Record, classes: set[str]) -> dict[str, tuple[int, ...]]:
-    """The files of a record that are in none of some classes."""
+    """The files of a record except those of the given classes."""
     left_out = {i for i, name in enumerate(record.names) if name in classes}
     return {path: facts for path, facts in record.files().items() if facts[0] not in left_out}
 
 
 def same_numbers(was: Record, now: Record) -> bool:
-    """Whether every class has the number that it had, perhaps under another name."""
+    """Whether every class keeps its number, perhaps under another name."""
     names = renamed(was, now)
     return tuple(names.get(name, name) for name in was.names) == now.names
 
 
 def some(noun: str, names: Sequence[str], plural: str = "") -> str:
-    """A number of things with a few of their names."""
+    """A count with a few names."""
     count = len(names)
     shown = ", ".join(names[:SHOWN]) + (", …" if count > SHOWN else "")
     return f"{count:,} {noun if count == 1 else plural or noun + 's'} ({shown})"
 
 
 def kind_of(record: Record) -> str:
-    """What kind of data it is, in words."""
+    """Describes the kind of data."""
     return record.pixels or f"a folder of {len(record.paths):,} images"

@@ -15,15 +15,15 @@ DATA_SETS = ("fashion-mnist",)  # by name
 def open_data(
     config: DataConfig, size: tuple[int, int], channels: int, seed: int
 ) -> tuple[Source, Source]:
-    """Training and validation images; only the former are augmented.
+    """Opens training and validation images; only the former are augmented.
 
     Args:
         size: (height, width) of the images.
         channels: 1 or 3.
-        seed: of the augmentation, of the split where a folder has no `val/`, and of the share.
+        seed: of the augmentation, of the split if a folder has no `val/`, and of the share.
 
     Raises:
-        UsageError: if there is no such data, it cannot be read, or its stated size is another.
+        UsageError: if there is no such data, it cannot be read, or `config.size` differs.
     """
     if config.size and (config.size, config.size) != size:
         raise UsageError(
@@ -37,7 +37,7 @@ def open_data(
 
 
 def open_all(config: DataConfig, augmentation: Augmentation) -> tuple[Source, Source]:
-    """All training and validation images."""
+    """Opens all training and validation images."""
     if config.path == "fashion-mnist":
         directory = fashion_mnist.find(config.root)
         return (

@@ -1,4 +1,4 @@
-"""What a training says of its data before it begins: images, classes, sizes, what is left out."""
+"""Describes the data of a training before it starts: images, classes, sizes, ignored files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from nextscale.data.listing import Listing, left_out
 from nextscale.pictures.pixels import is_grey, turned
 from nextscale.pictures.reading import open_picture
 
-SIZED = 2000  # files whose size is looked up, evenly spaced
-DECODED = 32  # files whose colours are looked at
+SIZED = 2000  # files whose size is read
+DECODED = 32  # files whose colours are examined
 SHOWN = 3  # folders, in a line
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a sample of the image files shows.
+    """Findings on some of the image files.
 
     Attributes:
         sizes: int64 (n, 2), height and width in pixels.
         unreadable: files that cannot be opened.
-        grey: pictures without colour among those decoded.
-        decoded: pictures whose colours were looked at.
+        grey: number of grey pictures among those decoded.
+        decoded: number of pictures whose colours were examined.
     """
 
     sizes: NDArray[np.int64]
@@ -45,7 +45,7 @@ def summary(
     size: tuple[int, int],
     channels: int,
 ) -> list[str]:
-    """Lines that say what a training is about to read, as `open_data` gives it.
+    """Lines on the data of a training, as `open_data` returns it.
 
     Args:
         config: of the data.
@@ -83,7 +83,7 @@ def summary(
 
 
 def images_of(labels: NDArray[np.int64], names: Sequence[str]) -> str:
-    """How many images there are, and the smallest and largest class."""
+    """Number of images, and the sizes of the smallest and the largest class."""
     images = counted(len(labels), "image")
     if not names:
         return f"{images} without classes"
@@ -98,7 +98,7 @@ def images_of(labels: NDArray[np.int64], names: Sequence[str]) -> str:
 
 
 def left_out_lines(listing: Listing, held_out: Listing | None) -> list[str]:
-    """What is left out of the parts: other files by ending, and folders without images."""
+    """Lines on ignored files by ending, and on folders without images."""
     lines = []
     for part in (listing, held_out):
         if part is None:
@@ -111,7 +111,7 @@ def left_out_lines(listing: Listing, held_out: Listing | None) -> list[str]:
 
 
 def single_class(listing: Listing) -> list[str]:
-    """A line where a folder around the classes looks like the only class."""
+    """A line if the only class looks like a folder that contains the classes."""
     inner = {bytes(path).split(b"/")[1] for path in listing.paths if path.count(b"/") > 1}
     if len(listing.names) != 1 or len(inner) < 2:
         return []
@@ -120,15 +120,15 @@ def single_class(listing: Listing) -> list[str]:
 
 
 def look(listing: Listing) -> Look:
-    """Looks at some of a listing's files, evenly spaced; sizes are read without decoding."""
+    """Examines evenly spaced files of a listing; sizes are read without decoding."""
     sizes, unreadable = [], 0
     for number in spread(len(listing), SIZED):
         try:
             with open_picture(listing.path(number)) as picture:
                 sizes.append((picture.height, picture.width))
         except MemoryError:
-            raise  # the machine's fault, not the file's
-        except Exception:  # Pillow's readers raise nearly anything at broken bytes
+            raise  # not a fault of the file
+        except Exception:  # Pillow raises many types for damaged files
             unreadable += 1
     colours = [grey_of(listing.path(number)) for number in spread(len(listing), DECODED)]
     known = [grey for grey in colours if grey is not None]
@@ -152,7 +152,7 @@ def grey_of(path: Path) -> bool | None:
 
 
 def sizes_line(seen: Look, size: tuple[int, int], count: int) -> str:
-    """The sizes found, how many files are smaller than the images, and how many are broken."""
+    """A line on the sizes, the files that are smaller than the images, and unreadable files."""
     looked = len(seen.sizes) + seen.unreadable
     of = f" of {looked:,} looked at" if looked < count else ""
     broken = f"{counted(seen.unreadable, 'file')}{of} cannot be opened" if seen.unreadable else ""
@@ -171,7 +171,7 @@ def sizes_line(seen: Look, size: tuple[int, int], count: int) -> str:
 
 
 def grey_note(some_grey: bool, all_grey: bool, channels: int) -> str:
-    """What becomes of colours, where images and network differ in them; empty if they agree."""
+    """A line if images and network differ in colours; empty if they agree."""
     if channels == 3 and all_grey:
         return "the images are grey, the network is for colour: all three channels are equal"
     if channels == 1 and not all_grey:
@@ -181,11 +181,11 @@ def grey_note(some_grey: bool, all_grey: bool, channels: int) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things."""
+    """A count with its noun."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def some(names: Sequence[str]) -> str:
-    """A few of many names."""
+    """The first names, and the number of the others."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -1,8 +1,8 @@
-"""Tokens of a data set, encoded once and kept on disk (memory-mapped), for training transformers.
+"""Tokens of a data set, encoded once and memory-mapped from disk, to train transformers.
 
-A cache is keyed by all that shaped it: the tokenizer's hash and scales, the data and its
-augmentation, the number of copies. An interrupted encoding goes on where it stopped. A cache may
-come from anyone and a crash may damage it, so that all of it is checked before it is used.
+The key of a cache covers everything that determines its contents: the tokenizer's hash and scales,
+the data and its augmentation, the number of copies. An interrupted encoding resumes where it
+stopped. A cache is not trusted and a crash may damage it, so it is checked before it is used.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nextscale.data.images import Source
-from nextscale.data.order import Samples
+from nextscale.data.images import Batch, Source
+from nextscale.data.order import Part
 from nextscale.data.record import Record
 from nextscale.errors import UsageError
 from nextscale.scales import length
@@ -38,22 +38,22 @@ from nextscale.storage.files import (
 )
 from nextscale.tokenizer.tokenizer import Tokenizer
 
-CHUNK = 250  # images encoded at once; part of the key, since rounding may depend on it
+CHUNK = 250  # images that are encoded together; part of the key, as rounding may depend on it
 VERSION = 1
-PART = 2**22  # values that are checked at once
+PART = 2**22  # values that are checked together
 
-Tell = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 class TokenCache:
-    """Tokens of `copies` augmented passes over a source; epoch e reads pass e modulo copies.
+    """A `Source` of tokens of several augmented passes; epoch e reads pass e modulo their number.
 
     Args:
-        folder: as `cache_tokens` leaves it.
-        source: whose class names and identity are kept.
+        folder: written by `cache_tokens`.
+        source: of the images.
 
     Attributes:
-        skipped: files that could not be read, over all copies; their neighbours were encoded.
+        skipped: number of unreadable files over all passes; the next files were encoded instead.
     """
 
     reads_files = False
@@ -67,7 +67,7 @@ class TokenCache:
 
     @property
     def record(self) -> Record:
-        """Of the images that were encoded."""
+        """The record of the images."""
         return self.source.record
 
     def __len__(self) -> int:
@@ -77,23 +77,26 @@ class TokenCache:
     def labels(self) -> NDArray[np.int32]:
         return self.numbers[0]
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        """Tokens int64 (B, L) and labels int64 (B,); nothing is ever skipped."""
-        copy = epoch % len(self.tokens)
-        tokens = torch.from_numpy(self.tokens[copy, samples].astype(np.int64))
-        return tokens, torch.from_numpy(self.numbers[copy, samples].astype(np.int64)), 0
+    def load(self, part: Part) -> Batch:
+        """Tokens and labels; nothing is ever skipped."""
+        rows = part.epoch % len(self.tokens), part.samples
+        return Batch(
+            part=part,
+            tokens=torch.from_numpy(self.tokens[rows].astype(np.int64)),
+            labels=torch.from_numpy(self.numbers[rows].astype(np.int64)),
+        )
 
 
 def quiet(done: int, total: int) -> None:
-    """Reports nothing about chunks done and in all."""
+    """Reports no progress."""
     del done, total
 
 
 def shape(tokenizer: Tokenizer, tokenizer_hash: str, source: Source, copies: int) -> dict[str, Any]:
-    """All that shapes a cache; it lies beside the tokens as `cache.json`."""
+    """Everything that determines a cache's contents, for `cache.json` beside the tokens."""
     return {
         "tokenizer": tokenizer_hash,
-        "config": asdict(tokenizer.config),  # z-norm and φ's ratio are in no weight
+        "config": asdict(tokenizer.config),  # z-norm and φ's ratio are not in the weights
         "data": source.identity,
         "images": len(source),
         "copies": copies,
@@ -103,7 +106,7 @@ def shape(tokenizer: Tokenizer, tokenizer_hash: str, source: Source, copies: int
 
 
 def cache_key(shaped_by: Mapping[str, Any]) -> str:
-    """Name of a cache's folder."""
+    """Folder name of a cache."""
     return hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -117,23 +120,23 @@ def cache_tokens(
     rank: int = 0,
     processes: int = 1,
     wait: Callable[[], None] = lambda: None,
-    tell: Tell = quiet,
+    progress: Progress = quiet,
 ) -> TokenCache:
-    """Encodes a source unless that was done before.
+    """Encodes a source unless its cache is complete.
 
-    Chunks are dealt to the processes in turn; each marks what it has finished. Another command that
-    wants the same cache waits until this one has filled it.
+    The processes take chunks in turn and mark finished ones. Another command that needs the same
+    cache waits for this one.
 
     Args:
         tokenizer: in eval mode, on its device.
-        tokenizer_hash: as `weights.hash_weights` gives it.
-        copies: augmented passes; each is the source at another epoch.
+        tokenizer_hash: of `weights.hash_weights`.
+        copies: number of augmented passes; each is another epoch of the source.
         directory: of all caches.
         wait: a barrier over the processes.
-        tell: called with chunks done and in all.
+        progress: called with the numbers of finished chunks and of all chunks.
 
     Raises:
-        UsageError: in every process, if a cache or a part of one is there and is damaged.
+        UsageError: in every process, if a complete or partial cache exists and is damaged.
     """
     shaped_by = shape(tokenizer, tokenizer_hash, source, copies)
     place = directory / cache_key(shaped_by)
@@ -141,7 +144,7 @@ def cache_tokens(
     if rank == 0:
         directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory / f".{place.name}.lock") if rank == 0 else nullcontext():
-        wait()  # for the lock; now all processes see the same
+        wait()  # until process 0 holds the lock; then all processes see the same files
         if not os.path.lexists(place):
             with advice_to_remove(beside):
                 check_unfinished(beside, tokenizer, source, copies)
@@ -150,7 +153,7 @@ def cache_tokens(
                 prepare(beside, len(source), copies, tokenizer)
                 write_text(beside / "cache.json", json.dumps(shaped_by, indent=2))
             wait()
-            encode_missing(beside, tokenizer, source, rank, processes, tell)
+            encode_missing(beside, tokenizer, source, rank, processes, progress)
             wait()
             if rank == 0:
                 hashes = check_arrays(beside, tokenizer, source, copies)
@@ -169,7 +172,7 @@ def cache_tokens(
 
 @contextmanager
 def advice_to_remove(folder: Path) -> Iterator[None]:
-    """Adds to a UsageError how to do without what is in a folder."""
+    """Adds to a UsageError the advice to remove a folder."""
     try:
         yield
     except UsageError as error:
@@ -177,7 +180,7 @@ def advice_to_remove(folder: Path) -> Iterator[None]:
 
 
 def check_unfinished(folder: Path, tokenizer: Tokenizer, source: Source, copies: int) -> None:
-    """Raises UsageError if an interrupted encoding cannot go on; nothing may be there yet."""
+    """Raises UsageError if an interrupted encoding cannot resume; the folder may be missing."""
     check_no_link(folder)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is no folder")
@@ -188,7 +191,7 @@ def check_unfinished(folder: Path, tokenizer: Tokenizer, source: Source, copies:
 
 
 def check_finished(folder: Path, tokenizer: Tokenizer, source: Source, copies: int) -> None:
-    """Raises UsageError unless a cache is as it was written, as far as its record shows.
+    """Raises UsageError if a cache differs from its record.
 
     Records of older versions hold no hashes.
     """
@@ -209,11 +212,11 @@ def check_finished(folder: Path, tokenizer: Tokenizer, source: Source, copies: i
 def check_arrays(
     folder: Path, tokenizer: Tokenizer, source: Source, copies: int, *, finished: bool = True
 ) -> dict[str, str]:
-    """Hashes of a cache's arrays by name.
+    """Checks a cache's arrays and returns their hashes by name.
 
     Raises:
-        UsageError: at an array that is missing or broken, or is not of the shape, type and range
-            that the tokenizer and the source need.
+        UsageError: if an array is missing or damaged, or does not have the shape, type and range
+            of this tokenizer and source.
     """
     ranges = {
         "tokens": (0, tokenizer.config.codes - 1),
@@ -228,7 +231,7 @@ def check_arrays(
 
 
 def check_values(values: NDArray[np.integer], least: int, most: int, path: Path) -> str:
-    """Hash of a mapped array, read once. Raises UsageError at a value out of range."""
+    """Hash of a mapped array. Raises UsageError if a value is out of range."""
     digest = hashlib.blake2b(digest_size=16)
     flat = values.reshape(-1)
     for begin in range(0, flat.size, PART):
@@ -243,20 +246,23 @@ def check_values(values: NDArray[np.integer], least: int, most: int, path: Path)
 def layout(
     images: int, copies: int, tokenizer: Tokenizer
 ) -> dict[str, tuple[tuple[int, ...], type[np.integer]]]:
-    """Shapes and types of a cache's arrays by name, in the order in which they are laid out."""
+    """Shapes and types of a cache's arrays by name, in the order of their creation."""
     kind = np.uint16 if tokenizer.config.codes <= 2**16 else np.int32
     return {
         "tokens": ((copies, images, length(tokenizer.config.scales)), kind),
         "labels": ((copies, images), np.int32),
-        "done": ((copies, -(-images // CHUNK)), np.uint8),  # last: a cut-off layout is made again
+        "done": (
+            (copies, -(-images // CHUNK)),
+            np.uint8,
+        ),  # last: without it, all arrays are created again
     }
 
 
 def prepare(folder: Path, images: int, copies: int, tokenizer: Tokenizer) -> None:
-    """Lays out the arrays of an unfinished cache, unless an interrupted one is there."""
+    """Creates the arrays of a new cache, unless an interrupted encoding left them."""
     arrays = layout(images, copies, tokenizer)
     for place in (folder, *(folder / f"{name}.npy" for name in arrays)):
-        check_no_link(place)  # an array is written to where it lies
+        check_no_link(place)  # arrays are written in place
     if (folder / "done.npy").exists():
         for name in arrays:
             reserve(folder / f"{name}.npy")
@@ -272,22 +278,28 @@ def prepare(folder: Path, images: int, copies: int, tokenizer: Tokenizer) -> Non
 
 
 def encode_missing(
-    folder: Path, tokenizer: Tokenizer, source: Source, rank: int, processes: int, tell: Tell
+    folder: Path,
+    tokenizer: Tokenizer,
+    source: Source,
+    rank: int,
+    processes: int,
+    progress: Progress,
 ) -> None:
-    """Encodes this process's chunks that are not marked as done."""
+    """Encodes this process's chunks that are not marked as finished."""
     tokens, labels, done = (
         np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("tokens", "labels", "done")
     )
     todo = [(int(c), int(i)) for c, i in np.argwhere(done == 0) if i % processes == rank]
     for count, (copy, chunk) in enumerate(todo):
         begin, end = chunk * CHUNK, min((chunk + 1) * CHUNK, len(source))
-        images, numbers, skipped = source.load(copy, np.arange(begin, end))
-        tokens[copy, begin:end] = encode(tokenizer, images)
-        labels[copy, begin:end] = numbers.numpy()
+        batch = source.load(Part(copy, np.arange(begin, end)))
+        assert batch.images is not None
+        tokens[copy, begin:end] = encode(tokenizer, batch.images)
+        labels[copy, begin:end] = batch.labels.numpy()
         tokens.flush()
         labels.flush()
-        done[copy, chunk] = 1 + skipped  # at most CHUNK
-        tell(count + 1, len(todo))
+        done[copy, chunk] = 1 + batch.skipped  # at most CHUNK
+        progress(count + 1, len(todo))
     done.flush()
 
 

@@ -107,7 +107,7 @@ class ClassCondition(Condition):
     def drop(self, given: Tensor, dropped: Tensor | None = None) -> Tensor:
         if dropped is None:
             return torch.full_like(given, self.classes)
-        return torch.where(dropped, self.classes, given)
+        return given.masked_fill(dropped, self.classes)
 
     def forward(self, given: Tensor) -> Context:
         """Labels int64 (B,) to one slot, which is the input of every AdaLN too."""

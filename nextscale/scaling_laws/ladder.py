@@ -18,7 +18,7 @@ from nextscale.errors import UsageError
 from nextscale.storage.documents import parse_document, read_document
 from nextscale.storage.files import write_text
 from nextscale.training.launch import STOPPED, finished, run_to_its_end
-from nextscale.training.options import check_options
+from nextscale.training.run_options import check_options
 
 Train = Callable[[list[str]], int]
 

@@ -23,8 +23,8 @@ from nextscale.models.orders import build_order
 from nextscale.scales import length
 from nextscale.speed.timing import Parts, in_turn, machine, stopwatch
 from nextscale.tokenizer.tokenizer import Tokenizer
-from nextscale.training.tokenizer import TokenizerObjective
-from nextscale.training.var import VarObjective
+from nextscale.training.tokenizer_stage import TokenizerObjective
+from nextscale.training.transformer_stage import TransformerObjective
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def objective(whole: ModelConfig, kind: Kind) -> nn.Module:
         raise UsageError("this is a tokenizer alone; it holds no transformer to train")
     model = build_model(whole.model, whole.tokenizer)
     model.transformer.recompute = kind.recompute
-    return VarObjective(model, label_smoothing=0.0)
+    return TransformerObjective(model, label_smoothing=0.0)
 
 
 def inputs(whole: ModelConfig, kind: Kind, batch: int) -> tuple[Any, ...]:

@@ -1,1 +1,1 @@
-"""Trains tokenizers and transformers; everything here may run on one process or on many."""
+"""Trains tokenizers, transformers and classifiers, on one process or many."""

@@ -1,4 +1,4 @@
-"""Exponential moving average of weights, kept beside them."""
+"""The exponential moving average of a network's weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ class MovingAverage:
     """Averages the trained parameters of a module, whole or sharded.
 
     Args:
-        module: whose parameters are followed.
-        decay: share of the old average kept at every update; early updates keep less, (1 + n) /
-            (10 + n), so that the start is forgotten.
+        module: the network whose trained parameters are averaged.
+        decay: share of the old average that an update keeps. Update n keeps at most
+            (1 + n) / (10 + n), so that the initial weights lose their influence.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -30,7 +30,7 @@ class MovingAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The module holds the average inside this context, its own weights again behind it."""
+        """Gives the module the averaged weights inside this context and its own ones after it."""
         self.exchange()
         try:
             yield
@@ -39,19 +39,19 @@ class MovingAverage:
 
     @torch.no_grad()
     def exchange(self) -> None:
-        """Swaps weights and averages in place, where a sharded module reads them."""
+        """Swaps weights and averages in place, as a sharded module requires."""
         for parameter, value in zip(self.parameters, self.values, strict=True):
             own = parameter.clone()
             parameter.copy_(value)
             value.copy_(own)
 
     def state_dict(self) -> list[Tensor]:
-        """The averages, whole, in the order of the parameters; all processes take part."""
+        """Returns whole averages in the order of the parameters. All processes take part."""
         return [v.full_tensor() if isinstance(v, DTensor) else v for v in self.values]
 
     @torch.no_grad()
     def load_state_dict(self, values: list[Tensor]) -> None:
-        """Copies whole averages back."""
+        """Restores the averages of `state_dict`."""
         for ours, theirs in zip(self.values, values, strict=True):
             if isinstance(ours, DTensor):
                 theirs = distribute_tensor(

@@ -1,4 +1,4 @@
-"""Which validation of a run was best, and for how long none has been better."""
+"""Keeps track of the best validation of a run and of those since then."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclass
 class Best:
-    """The validations of a run so far, by the figure that should be small.
+    """The best and the last validation of a run, judged by a figure; smaller is better.
 
     Attributes:
-        figure: its name.
+        figure: name of that figure.
         step: of the best validation; -1 before the first.
         value: of the best validation.
         last: value of the last validation.
@@ -24,10 +24,10 @@ class Best:
     waited: int = 0
 
     def add(self, step: int, value: float, counts: bool = True) -> bool:
-        """Takes a validation; returns whether it is the best so far.
+        """Adds a validation; returns whether it is the best so far.
 
         Args:
-            counts: whether patience counts it; not where a run ends between its validations.
+            counts: whether it counts for patience; one at an early end of a run does not.
         """
         self.last = value
         if value < self.value:
@@ -37,17 +37,17 @@ class Best:
         return False
 
     def exhausted(self, patience: int) -> bool:
-        """Whether `patience` validations in a row were no better; 0 never loses it."""
+        """Whether `patience` validations in a row had no new best; never if `patience` is 0."""
         return 0 < patience <= self.waited
 
     def standing(self) -> str:
-        """What the last validation says of the best one."""
+        """Describes the last validation relative to the best one."""
         if self.waited == 0 and self.last == self.value:
             return "best so far"
         return f"best is {self.value:.4g} at step {self.step}"
 
     def verdict(self, step: int) -> str:
-        """Which of the best checkpoint and the final one, of `step`, is better, and by how much."""
+        """Compares the best checkpoint with the final one, of step `step`."""
         if self.step == step:
             return f"final is the best checkpoint: validation {self.figure} {self.value:.4g}"
         if self.last == self.value:
@@ -60,10 +60,10 @@ class Best:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a continuation needs."""
+        """Returns what a resumed run needs."""
         return {name: value for name, value in asdict(self).items() if name != "figure"}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; checkpoints of 0.1 have step and value alone."""
+        """Restores `state_dict`; checkpoints of version 0.1 hold only step and value."""
         self.step, self.value = state["step"], state["value"]
         self.last, self.waited = state.get("last", math.inf), state.get("waited", 0)

@@ -1,4 +1,4 @@
-"""Curves as SVG inside a page: no library, no network."""
+"""Draws curves as SVG inside an HTML page, without a plotting library."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +8,13 @@ from nextscale.training.history import Point
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 62, 68, 28, 26
-MOST_POINTS = 400  # of a line
+MOST_POINTS = 400  # in a line
 LOG_RATIO = 20  # of the largest to the smallest value, above which the axis is logarithmic
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
 
 
 def chart(title: str, lines: Mapping[str, Sequence[Point]]) -> str:
-    """A chart of named lines over optimizer steps; empty if there is nothing to draw.
+    """Returns a chart of named lines over optimizer steps, or "" if there are no points.
 
     The value axis is logarithmic where positive values differ by more than a factor of 20.
     """
@@ -48,7 +48,7 @@ def chart(title: str, lines: Mapping[str, Sequence[Point]]) -> str:
 
 
 def axis(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    """Maps values between two bounds to pixels; equal bounds to the middle."""
+    """Returns a function from values to pixels; it maps equal bounds to the middle."""
 
     def place(value: float) -> float:
         share = (value - low) / (high - low) if high > low else 0.5
@@ -58,13 +58,13 @@ def axis(low: float, high: float, start: float, end: float) -> Callable[[float],
 
 
 def text(x: float, y: float, words: str, anchor: str, kind: str = "", colour: str = "") -> str:
-    """Words at a place."""
+    """Returns an SVG text element."""
     style = f' class="{kind}"' * bool(kind) + f' fill="{colour}"' * bool(colour)
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{style}>{escape(words)}</text>'
 
 
 def thinned(points: Sequence[Point]) -> Sequence[Point]:
-    """Means of neighbouring points, so that a line has no more than can be seen."""
+    """Averages neighbouring points so that at most `MOST_POINTS` remain."""
     size = -(-len(points) // MOST_POINTS)
     if size == 1:
         return points

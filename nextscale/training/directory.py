@@ -1,14 +1,14 @@
-"""A run's directory: its configuration, log and checkpoints, and how a run finds its way back.
+"""A run's directory: its configuration, log and checkpoints, and the checks before resuming.
 
 .lock                  held by the process that trains here
 config.json            the command's whole configuration
-data.json              what images it is trained on (see `data.record`)
-log.jsonl              one line an event
+data.json              the record of the training images (see `data.record`)
+log.jsonl              one line per event
 checkpoints/step-N/    a checkpoint directory (see `checkpoint`) and `training.pt` beside it
-best/                  the model that validated best so far, stored as the finished one
+best/                  the model of the best validation so far, stored like the final one
 final/                 the finished model
 
-None of them may be a link, so that a directory from others leads nowhere else.
+None of them may be a link: a directory from others must not lead to other files.
 """
 
 import json
@@ -39,7 +39,7 @@ from nextscale.storage.files import (
     write_text,
 )
 from nextscale.training.log import read_log
-from nextscale.training.options import (
+from nextscale.training.run_options import (
     OF_DATA,
     OF_WEIGHTS,
     check_options,
@@ -50,13 +50,13 @@ from nextscale.training.options import (
 )
 from nextscale.training.saved import TRAINING, name_of
 
-# What a checkpoint of any stage and the finished model may hold; a folder with more is left alone.
+# Files of checkpoints and final models of any stage; a folder with other files is not removed.
 WEIGHTS = ("tokenizer.safetensors", "model.safetensors", "classifier.safetensors")
 FINAL = ("config.json", *WEIGHTS)
 CHECKPOINT = (*FINAL, TRAINING)
 LOCK, CONFIG, DATA, LOG, PICTURES = ".lock", "config.json", "data.json", "log.jsonl", "pictures"
 STEP = re.compile(r"step-\d{8,}")
-# What a killed writer may have left unfinished, by the folder in which it lies.
+# Names that a killed process may have left unfinished, by their folder.
 WRITTEN = {
     "": r"best|final|config\.json|data\.json|log\.jsonl|report\.html",
     "checkpoints": STEP.pattern,
@@ -77,21 +77,20 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.lock = FileLock(path / LOCK)
         self.begun = False
-        self.changes: list[str] = []  # of the data of a run that is continued
+        self.changes: list[str] = []  # in the data of a resumed run
         self.notes: list[str] = []  # on its options
 
     def check(self, command: str, config: TrainingConfig, data: Record) -> dict[str, Any]:
         """Checks that a run may start or continue here.
 
-        A run that left neither a checkpoint nor a model holds nothing, so any other takes its
-        place.
+        A run that left neither a checkpoint nor a model may be replaced by any other.
 
         Args:
-            data: that the run would train on.
+            data: the record of the data.
 
         Returns:
-            what `config.json` is to hold: the options, the command, and the epochs that the run was
-            planned with, which a continuation may exceed.
+            contents of `config.json`: the options, the command, and the epochs that the run was
+            planned with, which a resumed run may exceed.
 
         Raises:
             UsageError: if the directory holds another configuration, a run of other data, a run
@@ -125,14 +124,14 @@ class RunDirectory:
         data: Record,
         wait: Callable[[], None] = lambda: None,
     ) -> Path | None:
-        """Starts or continues a run; returns the checkpoint to continue from, None if fresh.
+        """Starts or resumes a run; returns the checkpoint to resume from, None for a new run.
 
         Args:
-            data: that the run trains on.
-            wait: a barrier over the processes; all have checked before one writes.
+            data: the record of the data.
+            wait: a barrier over the processes; all of them check before one writes.
 
         Raises:
-            UsageError: as `check`, and if another process trains here.
+            UsageError: like `check`, and if another process trains in this directory.
         """
         wanted = self.check(command, config, data)
         wait()
@@ -158,18 +157,18 @@ class RunDirectory:
         return self.latest()
 
     def close(self) -> None:
-        """Lets other trainings continue here."""
+        """Releases the lock on the directory."""
         self.lock.release()
 
     def compare_data(self, data: Record, command: str, may_change: bool) -> list[str]:
-        """What differs from the data that the run was trained on, or that this is not known.
+        """Returns lines on how the data differs from what the run was trained on.
 
         Raises:
-            UsageError: if it differs and may not, or classes have other numbers than before.
+            UsageError: if it differs without `may_change`, or if classes have other numbers.
         """
         file = self.path / DATA
         if not file.exists():
-            return [f"{self.path} has no record of its data; from now on it has"]
+            return [f"{self.path} has no record of its data; one is written now"]
         was = read_record(file)
         found = differences(was, data)
         line = f"{self.path} was trained on other data ({'; '.join(found)})"
@@ -180,49 +179,49 @@ class RunDirectory:
             )
         if found and not may_change:
             raise UsageError(
-                f"{line}; give the data as it was, or --data.changed to go on with it as it is"
+                f"{line}; restore the data, or give --data.changed to use the changed data"
             )
         return [line] if found else []
 
     def holds_nothing(self) -> bool:
-        """Whether the run has no checkpoint, no model (not even one put aside) and no figures."""
+        """Whether the run has no checkpoint, no model (even one put aside) and no validation."""
         aside = (*self.path.glob(".*.old-*"), *self.checkpoints.glob(".*.old-*"))
         if self.saved() or aside or self.best.exists() or self.final.exists():
             return False
         return not any(e.get("event") in ("validation", "finished") for e in self.entries())
 
     def saved(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
+        """Complete checkpoints, oldest first."""
         return sorted(p for p in self.checkpoints.glob("step-*") if STEP.fullmatch(p.name))
 
     def place(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """Path of a step's checkpoint."""
         return self.checkpoints / name_of(step)
 
     @property
     def best(self) -> Path:
-        """Where the model lies that validated best."""
+        """Path of the model with the best validation."""
         return self.path / "best"
 
     @property
     def final(self) -> Path:
-        """Where the finished model lies."""
+        """Path of the final model."""
         return self.path / "final"
 
     def finished(self, step: int) -> bool:
-        """Whether the run came to its end at a step, final model and all."""
+        """Whether the log records that the run finished at a step."""
         entries = self.entries()
         return any(e.get("event") == "finished" and e.get("step") == step for e in entries)
 
     def latest(self, before: int | None = None) -> Path | None:
-        """The checkpoint that a continuation starts from; or the last one before a step."""
+        """The newest checkpoint, or the newest one before a step; None if there is none."""
         saved = self.saved()
         if before is not None:
             saved = [place for place in saved if place.name < name_of(before)]
         return saved[-1] if saved else None
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Writes checkpoint `step` beside its place and renames it there, unless there is one.
+        """Writes checkpoint `step` under a temporary name and renames it, unless it exists.
 
         Args:
             write: fills a directory.
@@ -233,28 +232,28 @@ class RunDirectory:
                 write(beside)
 
     def forget(self, keep: int, best: int) -> None:
-        """Removes old checkpoints, but none with foreign files in it.
+        """Removes old checkpoints, except those that hold foreign files.
 
         Args:
-            keep: newest checkpoints that stay.
-            best: step of the best checkpoint, which stays too.
+            keep: number of newest checkpoints that are kept.
+            best: step of the best checkpoint, which is kept too.
         """
         for old in self.saved()[:-keep] if self.writes else ():
             if old.name != name_of(best) and is_ours(old, CHECKPOINT):
                 remove_whole(old)
 
     def log(self, entry: dict[str, Any]) -> None:
-        """Adds a line to the log."""
+        """Appends a line to the log."""
         if self.writes:
             append_text(self.path / LOG, json.dumps(entry) + "\n")
 
     def fail(self, error: BaseException) -> None:
-        """Records in the log that this run, once begun, ended in an error."""
+        """Logs the error with which a run ended, if it had begun."""
         if self.begun:
             self.log({"event": "failed", "error": f"{type(error).__name__}: {error}"})
 
     def forget_log_after(self, step: int) -> None:
-        """Drops lines of steps that a continuation computes again, and a line cut by a kill."""
+        """Removes log lines of steps that a resumed run repeats, and incomplete lines."""
         file = self.path / LOG
         if self.writes and file.exists():
             kept = [entry for entry in self.entries() if entry.get("step", 0) <= step]
@@ -267,10 +266,10 @@ class RunDirectory:
 
 
 def is_beginning(entry: Path) -> bool:
-    """Whether a run that was killed at its very beginning may have left this entry."""
+    """Whether a run that was killed while it started may have left this entry."""
     return entry.name == LOCK or entry.name.startswith(f".{CONFIG}.tmp-")
 
 
 def known_names() -> set[str]:
-    """Names that stand for models and data, whatever folders there are."""
+    """Names of models and data, which take precedence over folders of the same name."""
     return {*bundled_names(), *RELEASED, *classifier_names(), *DATA_SETS}

@@ -1,6 +1,7 @@
 """PatchGAN, its hinge losses and the adversarial term's adaptive weight (VQGAN, 2012.09841).
 
-GroupNorm instead of BatchNorm, so that a batch spread over processes gives the same gradients.
+It uses GroupNorm instead of BatchNorm, so that gradients do not depend on how a batch is
+distributed over processes.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ class PatchDiscriminator(nn.Module):
     Args:
         image_channels: 1 or 3.
         width: channels of the first layer; each of the next ones doubles it, up to 8 times.
-        layers: strided layers behind the first.
+        layers: strided layers after the first.
     """
 
     def __init__(self, image_channels: int, width: int, layers: int) -> None:

@@ -1,43 +1,42 @@
-"""Notices a loss that is not finite, on any process, without waiting for the device every step."""
+"""Detects a loss that is not finite on any process, without waiting for the device at each step."""
 
 import math
-from typing import cast
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from nextscale.errors import UsageError
 from nextscale.training.directory import RunDirectory
+from nextscale.training.processes import Processes
 
 
 class Diverged(UsageError):
-    """The loss is not finite any more."""
+    """The loss is NaN or infinite."""
 
 
 class Divergence:
     """The first step of a run whose loss is NaN or infinite.
 
     Args:
-        accelerator: of the run.
-        directory: whose checkpoints the complaint names.
+        processes: of the run.
+        directory: whose checkpoints the error names.
     """
 
-    def __init__(self, accelerator: Accelerator, directory: RunDirectory) -> None:
-        self.accelerator, self.directory = accelerator, directory
-        self.first = torch.full((), math.inf, device=accelerator.device)  # step
+    def __init__(self, processes: Processes, directory: RunDirectory) -> None:
+        self.processes, self.directory = processes, directory
+        self.first = torch.full((), math.inf, device=processes.device)  # step
 
     def watch(self, loss: Tensor | float, step: int) -> None:
-        """Takes the loss of an optimizer step, from 0, or of a validation after `step` steps."""
+        """Checks the loss of optimizer step `step`, from 0, or of a validation after as many."""
         finite = torch.as_tensor(loss, device=self.first.device).detach().isfinite()
         self.first.clamp_(max=torch.where(finite, math.inf, step))
 
     def check(self) -> None:
         """Raises Diverged if any loss so far was NaN or infinite on any process.
 
-        It names the last good checkpoint: one from which such a loss was computed is not good.
+        The error names the last good checkpoint; one that led to such a loss is not good.
         """
-        first = -float(cast(Tensor, self.accelerator.reduce(-self.first, "max")))
+        first = -float(self.processes.maximum(-self.first))
         if math.isfinite(first):
             good = self.directory.latest(before=int(first))
             where = f"the last good checkpoint is {good}" if good else "there is no good checkpoint"

@@ -1,4 +1,4 @@
-"""When a run ends, why, and how it could go on."""
+"""Decides when a run ends, and describes why and how it can be continued."""
 
 from nextscale.config.run import TrainingConfig
 from nextscale.training.best import Best
@@ -6,15 +6,15 @@ from nextscale.training.schedule import Schedule
 
 
 class Ending:
-    """The end of a run: its last step, or a validation that exhausts patience.
+    """The end of a run: its last step, or a validation after which patience is exhausted.
 
     Args:
         config: of the run.
-        schedule: whose steps it takes.
-        best: its validations so far.
+        schedule: of the run.
+        best: the run's validations so far.
 
     Attributes:
-        last: optimizer steps that this call trains to.
+        last: number of optimizer steps after which this call ends.
     """
 
     def __init__(self, config: TrainingConfig, schedule: Schedule, best: Best) -> None:
@@ -22,18 +22,18 @@ class Ending:
         self.last = min(self.steps, config.max_steps or self.steps)
 
     def reached(self, step: int) -> bool:
-        """Whether nothing is left to train behind a number of steps."""
+        """Whether the run ends after a number of steps."""
         return step >= self.last or self.best.exhausted(self.config.patience)
 
     def early(self, step: int) -> str:
-        """Why the run ends before its last step; empty if it does not."""
+        """Returns why the run ends before its last step; "" if it does not."""
         if step >= self.last:
             return ""
         patience = self.config.patience
         return f"stopped at step {step} of {self.last}: no new best in {patience} validations"
 
     def ways_on(self, step: int) -> str:
-        """Says that the run is finished, and how it could be trained further."""
+        """Returns a line on the finished run and on how to train it further."""
         config, out = self.config, self.config.out
         ways = [f"--init {out} and another --out train on from it"]
         if config.max_steps and step < self.steps:

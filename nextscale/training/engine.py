@@ -1,29 +1,65 @@
-"""What a run runs on: processes and devices, through accelerate."""
+"""The processes and devices of a run, through accelerate."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, DistributedType
+from torch import Tensor
 
 from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
 from nextscale.machine.devices import best_device
 from nextscale.machine.heap import keep_freed_memory
 from nextscale.machine.instructions import EMULATED, can_compile, made_for
+from nextscale.training.processes import Processes
+
+
+class JoinedProcesses(Processes):
+    """The processes that accelerate has joined.
+
+    Args:
+        accelerator: of the run.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        super().__init__(accelerator.device)
+        self.accelerator = accelerator
+        self.index, self.count = accelerator.process_index, accelerator.num_processes
+        self.sharded = accelerator.distributed_type == DistributedType.FSDP
+
+    def sum(self, value: Tensor) -> Tensor:
+        return cast(Tensor, self.accelerator.reduce(value, "sum"))
+
+    def mean(self, value: Tensor) -> Tensor:
+        return cast(Tensor, self.accelerator.reduce(value, "mean"))
+
+    def maximum(self, value: Tensor) -> Tensor:
+        return cast(Tensor, self.accelerator.reduce(value, "max"))
+
+    def gather(self, value: Tensor) -> Tensor:
+        return cast(Tensor, self.accelerator.gather(value))
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()
 
 
 def start_accelerator(config: TrainingConfig) -> Accelerator:
-    """The engine of a run: one process, or those that `torchrun` or `accelerate launch` started."""
+    """Joins one process, or those that `torchrun` or `accelerate launch` started.
+
+    Raises:
+        UsageError: if the processes are distributed in an unsupported way, or the device lacks the
+            precision.
+    """
     keep_freed_memory()
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if made_for("bfloat16", best_device()) else "no"
     accelerator = Accelerator(
         mixed_precision=precision,
-        cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not meet
+        cpu=not torch.accelerator.is_available(),  # otherwise torchrun's processes would not join
         log_with="tensorboard",
         project_dir=config.out,
         gradient_accumulation_steps=1,  # the loop divides batches itself
@@ -41,30 +77,30 @@ def start_accelerator(config: TrainingConfig) -> Accelerator:
 
 
 def shortcomings(config: TrainingConfig, accelerator: Accelerator) -> list[str]:
-    """Lines on what was asked for and this machine lacks or does slowly."""
+    """Lines on options that this machine cannot follow or only slowly."""
     lines = []
     if config.compile and not can_compile():
         lines.append(
-            "no C++ compiler or no headers of Python are found: training goes on uncompiled, which "
-            "is slower"
+            "no C++ compiler or no Python headers were found: training runs uncompiled, which is "
+            "slower"
         )
     if accelerator.mixed_precision == "bf16" and not made_for("bfloat16", accelerator.device):
-        advice = "precision auto takes what the device is made for"
+        advice = "--precision auto chooses what the device computes natively"
         lines.append(f"{EMULATED.format('bf16')}; {advice}")
     return lines
 
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Sums in the same order every time, where torch knows how; else it warns.
+    """Uses deterministic kernels in this context; torch warns where it has none.
 
-    Compiled code would add up embedding gradients in whatever order its threads come, and a
-    resumed run would not equal an uninterrupted one.
+    Otherwise compiled code adds embedding gradients in the order in which its threads finish, and
+    a resumed run differs from an uninterrupted one.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
     was = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    settings: Any = torch.utils.deterministic  # its attribute is made at run time
+    settings: Any = torch.utils.deterministic  # its attribute is created at run time
     filled = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     settings.fill_uninitialized_memory = False  # costs time, finds only bugs
@@ -75,7 +111,7 @@ def deterministic() -> Iterator[None]:
         settings.fill_uninitialized_memory = filled
 
 
-def seed_of(seed: int, micro_step: int, accelerator: Accelerator) -> int:
-    """Seed of a process's micro-step; no two of a run are equal."""
-    mixed = (seed * 1_000_003 + micro_step) * accelerator.num_processes
-    return (mixed + accelerator.process_index) % 2**32
+def seed_of(seed: int, micro_step: int, processes: Processes) -> int:
+    """Seed of a process's micro-step; all seeds of a run differ."""
+    mixed = (seed * 1_000_003 + micro_step) * processes.count
+    return (mixed + processes.index) % 2**32

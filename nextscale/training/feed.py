@@ -1,10 +1,9 @@
-"""The data as one process of a run reads it: its parts of every batch, ahead, on its device."""
+"""Reads one process's part of every batch ahead and copies it to the device."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from accelerate import Accelerator, DistributedType
 from numpy.typing import NDArray
 
 from nextscale.config.run import TrainingConfig
@@ -19,6 +18,7 @@ from nextscale.data.order import (
 )
 from nextscale.data.record import Record, joined
 from nextscale.training.interruption import attend_to
+from nextscale.training.processes import Processes
 
 
 class Feed:
@@ -26,12 +26,12 @@ class Feed:
 
     Args:
         config: of the run.
-        training, validation: its data.
-        accelerator: of the run.
+        training, validation: sources of the run's data.
+        processes: of the run.
 
     Attributes:
         steps_in_epoch: optimizer steps.
-        skipped: files that could not be read so far, by this process.
+        skipped: number of files that this process could not read so far.
 
     Raises:
         UsageError: if a batch is larger than the data.
@@ -42,9 +42,9 @@ class Feed:
         config: TrainingConfig,
         training: Source,
         validation: Source,
-        accelerator: Accelerator,
+        processes: Processes,
     ) -> None:
-        self.config, self.accelerator = config, accelerator
+        self.config, self.processes = config, processes
         self.training, self.validation = training, validation
         self.steps_in_epoch = steps_in_epoch(len(training), config.batch_size)
         self.skipped = 0
@@ -59,29 +59,30 @@ class Feed:
             self.config.accumulation,
             first,
             last,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
+            self.processes.index,
+            self.processes.count,
         )
         for batch in self.reader(self.training, parts):
             yield self.on_device(batch)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """This process's part of the images that a validation looks at."""
-        config, world = self.config, self.accelerator.num_processes
+        """This process's part of the images that a validation looks at, on its device."""
+        config, world = self.config, self.processes.count
         count = self.validation_count
         micro = config.batch_size // config.accumulation // world
-        if self.accelerator.distributed_type == DistributedType.FSDP:  # all meet in every batch
+        if self.processes.sharded:  # every process takes part in every batch
             micro = max(1, min(micro, count // world))
             count -= count % (micro * world)
-        parts = validation_parts(count, micro, self.accelerator.process_index, world)
+        parts = validation_parts(count, micro, self.processes.index, world)
         numbers = spread(len(self.validation), count)
         parts = [Part(part.epoch, numbers[part.samples]) for part in parts]
-        return self.reader(self.validation, parts)
+        for batch in self.reader(self.validation, parts):
+            yield batch.to(self.processes.device)
 
     def shown(self, count: int) -> Batch:
-        """Validation images of all classes in turn, at most `count`, chosen by the seed.
+        """At most `count` validation images, spread evenly over the classes by the seed.
 
-        They are the same at every validation, are read here, and are not on the device.
+        They are the same at every validation and are not on the device.
         """
         return next(batches(self.validation, [Part(0, self.shown_numbers(count))]))
 
@@ -90,8 +91,10 @@ class Feed:
         return of_all_classes(np.asarray(self.validation.labels), count, self.config.seed)
 
     def facts(self, shown: int) -> dict[str, Any]:
-        """What a log records of the data: its held-out images, and of the classes the smallest,
-        the largest, and those of `shown` images.
+        """Returns what the log records of the data.
+
+        It counts the held-out images and names the smallest class, the largest class, and the
+        classes of `shown` images.
         """
         names, held_out = self.training.names, {"held_out": len(self.validation)}
         if not names:
@@ -105,59 +108,57 @@ class Feed:
         }
 
     def reader(self, source: Source, parts: Iterable[Part]) -> Iterator[Batch]:
-        """Reads parts ahead, in processes that end with this one.
+        """Reads parts ahead in worker processes, which end with this process.
 
         Raises:
-            UsageError: if a file cannot be read and may not be skipped, or a process was killed.
+            UsageError: if a file cannot be read and may not be skipped, or if a worker was killed.
         """
         workers = self.config.data.workers if self.training.reads_files else 0
-        return batches(source, parts, workers, self.accelerator.device.type == "cuda", attend_to)
+        return batches(source, parts, workers, self.processes.device.type == "cuda", attend_to)
 
     def on_device(self, batch: Batch) -> Batch:
-        """The batch's tensors on this process's device; counts skipped files."""
+        """The batch on this process's device; counts its skipped files."""
         self.skipped += batch.skipped
-        device = self.accelerator.device
-        values = batch.values.to(device, non_blocking=True)
-        return Batch(values, batch.labels.to(device, non_blocking=True), batch.part, batch.skipped)
+        return batch.to(self.processes.device)
 
     def figures(self) -> dict[str, int]:
-        """What the log records of skipped files; a warning names them once."""
+        """Number of skipped files for the log; the first call with any prints a warning."""
         if self.skipped and not self.warned:
             self.warned = True
             print(
-                f"{self.skipped} files could not be read so far; their neighbours stand for them, "
-                "the log counts them, and --data.strict names the first"
+                f"{self.skipped} files could not be read so far; the next readable files replace "
+                "them, the log counts them, and --data.strict stops at the first one"
             )
         return {"skipped_files": self.skipped} if self.skipped else {}
 
     @property
     def record(self) -> Record:
-        """What the run remembers of its data."""
+        """The record of the run's data."""
         return joined(self.training.record, self.validation.record)
 
     @property
     def validation_count(self) -> int:
-        """Images that a validation looks at."""
+        """Number of images that a validation uses."""
         return min(self.config.validation_images or len(self.validation), len(self.validation))
 
 
 def spread(length: int, count: int) -> Samples:
-    """`count` of the numbers below `length`, evenly spaced: images are sorted by class."""
+    """Returns `count` evenly spaced numbers below `length`; images are sorted by class."""
     return np.arange(count) * length // count
 
 
 def of_all_classes(labels: NDArray[Any], count: int, seed: int) -> Samples:
-    """Numbers of at most `count` images, as many of each class as can be, sorted by class.
+    """Numbers of at most `count` images, spread evenly over the classes and sorted by class.
 
     Args:
         labels: integers (N,).
-        seed: chooses among the images of a class, and among the classes where there are more.
+        seed: selects images within a class, and classes if there are more than `count`.
     """
     order = shuffled(seed, 0, len(labels))
     classes, of = np.unique(labels[order], return_inverse=True)
     by_class = np.argsort(of, kind="stable")
     first = np.searchsorted(of[by_class], np.arange(len(classes)))
-    turn = np.empty(len(labels), np.int64)  # of each image within its class
+    turn = np.empty(len(labels), np.int64)  # rank of each image within its class
     turn[by_class] = np.arange(len(labels)) - first[of[by_class]]
     chosen = order[np.lexsort((shuffled(seed, 1, len(classes))[of], turn))[:count]]
     return chosen[np.argsort(labels[chosen], kind="stable")]

@@ -1,4 +1,4 @@
-"""What a run's figures suggest: each hint is a function of its history and names options to try."""
+"""Hints on a run: each is a function of its history and names options to try."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,12 +19,12 @@ KNOWS_LITTLE = 0.98  # loss over the entropy of the tokens' own frequencies
 
 
 def hints(history: History) -> list[str]:
-    """All that apply, the weightiest first."""
+    """Returns the hints that apply, most important first."""
     return [line for hint in HINTS if (line := hint(history))]
 
 
 def few_steps(history: History) -> str:
-    """A small data set gives few updates in the usual number of epochs."""
+    """Detects runs of few optimizer steps."""
     in_epoch, steps = (history.start.get(name) for name in ("steps_in_epoch", "steps"))
     if not is_number(in_epoch) or not is_number(steps):
         return ""
@@ -38,7 +38,7 @@ def few_steps(history: History) -> str:
 
 
 def rising(history: History) -> str:
-    """The validation gets worse while training goes on."""
+    """Detects a validation figure that keeps rising."""
     values = [value for _, value in curve(history.validations, history.figure)]
     rises = 0
     while rises + 1 < len(values) and values[-rises - 1] > values[-rises - 2]:
@@ -53,7 +53,7 @@ def rising(history: History) -> str:
 
 
 def against_overfitting(history: History) -> str:
-    """Options that are off and let a model learn less by heart."""
+    """Names up to three unused options against overfitting."""
     options = history.options
     ways = [
         ("--data.flip", not options.get("data.flip", True)),
@@ -68,7 +68,7 @@ def against_overfitting(history: History) -> str:
 
 
 def still_falling(history: History) -> str:
-    """The run ended while it still gained."""
+    """Detects a run that ended while validations still improved."""
     values = [value for _, value in curve(history.validations, history.figure)][-FALLS - 1 :]
     gains = [1 - after / before for before, after in pairwise(values) if before]
     if not history.finished or len(gains) < FALLS or min(gains) < FALL:
@@ -80,7 +80,7 @@ def still_falling(history: History) -> str:
 
 
 def unused_codes(history: History) -> str:
-    """Names scales that use few of the codes that they could use on that number of images."""
+    """Names scales that use few of the codes that this number of images could use."""
     used, images = history.last("code_use"), history.last("images")
     codes, scales = (history.options.get(f"tokenizer.{name}") for name in ("codes", "scales"))
     if not (isinstance(used, list) and is_number(images) and codes and scales):
@@ -94,13 +94,15 @@ def unused_codes(history: History) -> str:
             few.append(f"{k} uses {share:.1%}")
     if not few:
         return ""
+    if levels := history.options.get("tokenizer.levels"):
+        return f"scale {', scale '.join(few)} of codes: try fewer --tokenizer.levels than {levels}"
     revive = not history.options.get("loss.revive_every")
     way = "--loss.revive-every 100" if revive else f"fewer --tokenizer.codes than {codes}"
     return f"scale {', scale '.join(few)} of codes: try {way}"
 
 
 def knows_little(history: History) -> str:
-    """A transformer that predicts tokens hardly better than by their frequency."""
+    """Detects a transformer that is hardly better than token frequencies."""
     ratio = history.last("loss_over_unigram")
     if len(history.validations) < RISES or not is_number(ratio) or ratio < KNOWS_LITTLE:
         return ""
@@ -112,14 +114,14 @@ def knows_little(history: History) -> str:
 
 
 def single_code(history: History) -> str:
-    """A tokenizer that gives every image the same code."""
+    """Detects a tokenizer that encodes all images as a single code."""
     if history.last("unigram_entropy") != 0:
         return ""
     return "all validation tokens are one code: the tokenizer has collapsed; train another one"
 
 
 def clipped(history: History) -> str:
-    """Gradients that are clipped at nearly every step."""
+    """Detects gradients that are clipped at nearly every step."""
     limit = history.options.get("clip", 0)
     norms = [norm for _, norm in curve(history.steps, "gradient_norm")][-CLIPPED:]
     if not limit or len(norms) < CLIPPED or min(norms) <= limit:
@@ -131,19 +133,19 @@ def clipped(history: History) -> str:
 
 
 def imbalance(history: History) -> str:
-    """Classes of very different sizes."""
+    """Detects classes of very different sizes."""
     fewest, most = history.start.get("fewest"), history.start.get("most")
     if not fewest or not most or most[1] < IMBALANCE * max(1, fewest[1]):
         return ""
     flip = "" if history.options.get("data.flip") else " or --data.flip"
     return (
         f"the class {most[0]} has {most[1]:,} images, {fewest[0]} has {fewest[1]:,}: rare classes "
-        f"are drawn worse; add images to them, or try --init from a model of more data{flip}"
+        f"are sampled worse; add images to them, or try --init from a model of more data{flip}"
     )
 
 
 def few_validation_images(history: History) -> str:
-    """Figures of so few images that they are mostly chance."""
+    """Detects validations of too few images."""
     images = history.last("images")
     if not is_number(images) or images >= FEW_IMAGES:
         return ""
@@ -155,7 +157,7 @@ def few_validation_images(history: History) -> str:
 
 
 def skipped_files(history: History) -> str:
-    """Files that could not be read."""
+    """Reports files that could not be read."""
     skipped = curve(history.steps, "skipped_files")
     if not skipped:
         return ""

@@ -1,4 +1,4 @@
-"""What a run's log records: curves by name, for reports and hints."""
+"""The history of a run as its log records it: curves by name, for reports and hints."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,14 +11,14 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class History:
-    """A run so far.
+    """The log of a run, sorted by kind of line.
 
     Attributes:
         options: of the run by dotted name, as on the command line.
-        start: the log's last line of a start.
+        start: the last line that records a start.
         steps: lines of training steps.
         validations: lines of validations.
-        finished: the line of its end; empty before.
+        finished: the line that records its end; empty before.
     """
 
     options: Entry = field(default_factory=dict)
@@ -29,10 +29,10 @@ class History:
 
     @classmethod
     def of(cls, log: Iterable[Entry], options: Entry) -> "History":
-        """The history that a log records.
+        """Builds the history of a log.
 
         Args:
-            log: its lines, in order.
+            log: lines in their order.
         """
         lines: dict[Any, list[Entry]] = {}
         for entry in log:
@@ -45,12 +45,12 @@ class History:
 
     @property
     def figure(self) -> str:
-        """Name of the validation's figure that should be small."""
+        """Name of the validation figure that judges the run; smaller is better."""
         return str(self.start.get("judged_by", "loss"))
 
     @property
     def done(self) -> int:
-        """Optimizer steps done."""
+        """Number of completed optimizer steps."""
         return max(map(step_of, (*self.steps, *self.validations)), default=0)
 
     @property
@@ -64,10 +64,10 @@ class History:
 
 
 def curve(entries: Iterable[Entry], name: str, scale: int | None = None) -> list[Point]:
-    """A figure over the steps; entries without it are left out.
+    """A figure over the steps, without the entries that lack it.
 
     Args:
-        scale: which of a figure's values, where it has one a scale.
+        scale: index into a figure that has a value per scale.
     """
     found = []
     for entry in entries:
@@ -80,7 +80,7 @@ def curve(entries: Iterable[Entry], name: str, scale: int | None = None) -> list
 
 
 def step_of(entry: Entry) -> int:
-    """Optimizer steps done at a line of the log."""
+    """Number of completed optimizer steps at a line of the log."""
     step = entry.get("step", 0)
     return int(step) if is_number(step) else 0
 

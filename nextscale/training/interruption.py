@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: it finishes its step and saves first."""
+"""Handles signals that stop a training: it finishes its step and saves first."""
 
 import multiprocessing
 import os
@@ -10,12 +10,12 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop; it has saved. The signal's number is its argument."""
+    """A signal stopped the run after it saved. The argument is the signal's number."""
 
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Collects SIGTERM and Ctrl-C instead of dying; a second one acts at once."""
+    """Collects the first SIGTERM and the first SIGINT; a second one has its usual effect."""
     received: list[int] = []
     known = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -34,10 +34,11 @@ def interruptible() -> Iterator[list[int]]:
 
 
 def attend_to(worker: int) -> None:
-    """Ties a reading process to its run: it leaves signals to the run, and ends when that ends.
+    """Makes a worker process ignore signals, and end when its run ends.
 
-    A terminal or a scheduler sends signals to all processes of a run, which still needs its readers
-    to save; and a reader, whose parent is multiprocessing's server, would outlive a killed run.
+    A terminal or a scheduler sends signals to all processes of a run, but the run needs its workers
+    until it has saved. A worker, whose parent is multiprocessing's server, would otherwise outlive
+    a killed run.
     """
     del worker
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,19 +1,19 @@
-"""Runs trainings as programs of their own to their end, also when they are asked to stop."""
+"""Runs trainings as separate programs and lets them save when a signal stops them."""
 
 import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-GLANCE = 1.0  # seconds between looks at a training that runs
-# Exit codes of a training that was asked to stop, and has saved.
+GLANCE = 1.0  # seconds between checks whether the program has ended
+# Exit codes of a training that a signal stopped after it saved.
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 def run_to_its_end(command: list[str]) -> int:
-    """A program's exit code.
+    """Runs a program to its end and returns its exit code.
 
-    Asked to stop, it has the time to save: Ctrl-C reaches it by itself, SIGTERM is passed on.
+    SIGTERM is passed on to it; Ctrl-C reaches it directly. Either way, it has the time to save.
     """
     with subprocess.Popen(command) as process:
         known = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))

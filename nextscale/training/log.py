@@ -1,4 +1,4 @@
-"""Reads a run's `log.jsonl`: one table of JSON a line. It may come from anyone."""
+"""Reads a run's `log.jsonl`: one JSON object per line. The file is not trusted."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ LARGEST_STEP = 10**12
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """The entries of a log; lines that a kill cut off are left out.
+    """The entries of a log, without lines that are incomplete because the run was killed.
 
     Raises:
-        UsageError: naming the first line that is JSON and no table, or whose step is no number.
+        UsageError: if a line is JSON but no object, or if its step is not a valid number.
     """
     entries = []
     for number, line in enumerate(read_text(file).splitlines(), 1):

@@ -1,14 +1,15 @@
-"""The training loop of both stages, in the order in which it happens.
+"""The training loop of all stages, in the order of its steps.
 
-accelerate gives device, precision and distribution; the order of data, the schedule and the
-checkpoints are ours, so that a run resumes exactly and does not depend on the number of processes.
+accelerate provides device, precision and distribution. The order of data, the schedule and the
+checkpoints are our own, so that a run resumes exactly and does not depend on the number of
+processes.
 """
 
 import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -26,7 +27,7 @@ from nextscale.training.best import Best
 from nextscale.training.directory import FINAL, RunDirectory
 from nextscale.training.divergence import Divergence
 from nextscale.training.ending import Ending
-from nextscale.training.engine import deterministic, seed_of, shortcomings
+from nextscale.training.engine import JoinedProcesses, deterministic, seed_of, shortcomings
 from nextscale.training.feed import Feed
 from nextscale.training.interruption import Interrupted, interruptible
 from nextscale.training.monitor import Monitor
@@ -45,9 +46,9 @@ class Run:
 
     Args:
         config: of the run.
-        stage: what is trained.
-        training, validation: its data.
-        accelerator: made by `engine.start_accelerator`, before anything touches a device.
+        stage: the stage to train.
+        training, validation: sources of its data.
+        accelerator: of `engine.start_accelerator`, which is called before any use of a device.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class Run:
         accelerator: Accelerator,
     ) -> None:
         self.config, self.stage, self.accelerator = config, stage, accelerator
-        self.feed = Feed(config, training, validation, accelerator)
+        self.processes = JoinedProcesses(accelerator)
+        self.feed = Feed(config, training, validation, self.processes)
         self.steps_in_epoch = self.feed.steps_in_epoch
-        self.directory = RunDirectory(Path(config.out), accelerator.is_main_process)
+        self.directory = RunDirectory(Path(config.out), self.processes.is_main)
         self.best = Best(stage.better)
-        self.divergence = Divergence(accelerator, self.directory)
+        self.divergence = Divergence(self.processes, self.directory)
         self.monitor = Monitor(
             accelerator, self.directory, config, stage.command, self.steps_in_epoch
         )
@@ -72,9 +74,9 @@ class Run:
         """Trains to the end and returns the directory of the final model.
 
         Raises:
-            UsageError: if the run's directory holds another run or is trained in by another
-                process, or data and batch do not fit.
-            Diverged: if the loss becomes NaN or infinite; names the last good checkpoint.
+            UsageError: if the run's directory holds another run or is in use by another process,
+                or if data and batch size do not fit.
+            Diverged: if the loss becomes NaN or infinite; it names the last good checkpoint.
             Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
         """
         try:
@@ -88,13 +90,13 @@ class Run:
             self.directory.close()
 
     def run(self) -> Path:
-        """What `train` does, in its order."""
+        """Builds, restores, trains and exports; see `train`."""
         objective, found = self.build()
         first = self.restore(found)
         if self.ending.reached(first) and self.directory.finished(first):
             self.monitor.say(self.ending.ways_on(first))
         else:
-            self.keep_best()  # a kill may have come between a checkpoint and this copy of it
+            self.keep_best()  # the run may have been killed between a checkpoint and this copy
             self.begin(objective)
             self.finish(self.take_steps(first))
         self.accelerator.end_training()
@@ -104,15 +106,15 @@ class Run:
         """Builds network and optimizer, and opens the run's directory.
 
         Returns:
-            the objective, not yet distributed; the checkpoint to continue from.
+            the objective, not yet distributed; the checkpoint to resume from.
         """
         config, stage, accelerator = self.config, self.stage, self.accelerator
         command, data = stage.command, self.feed.record
-        record = self.directory.check(command, config, data)  # before anything takes long
+        record = self.directory.check(command, config, data)  # before anything slow
         self.schedule = Schedule(config, record["planned_epochs"], self.steps_in_epoch)
         self.ending = Ending(config, self.schedule, self.best)
-        objective = stage.build(self.schedule.planned, accelerator)
-        found = self.directory.open(command, config, data, accelerator.wait_for_everyone)
+        objective = stage.build(self.schedule.planned, self.processes)
+        found = self.directory.open(command, config, data, self.processes.wait)
         stage.notes += self.directory.changes + self.directory.notes
         if config.resume and found is None:
             stage.notes.append(
@@ -121,21 +123,21 @@ class Run:
         stage.notes += shortcomings(config, accelerator)
         if config.compile and can_compile():
             objective.compile()
-        groups = stage.parameter_groups()
+        groups = stage.parameter_groups(objective)
         optimizer = build_optimizer(groups, config.learning_rate, config.betas)
         self.network, self.optimizer = accelerator.prepare(objective, optimizer)
         self.state = TrainState(accelerator, self.network, self.optimizer, config.ema)
         return objective, found
 
     def restore(self, place: Path | None) -> int:
-        """Reads a checkpoint of `save`; returns the step to go on with."""
+        """Reads a checkpoint of `save`; returns the next step."""
         if place is None:
             self.directory.forget_log_after(0)
             return 0
         saved = load_training(place)
         self.state.load_state_dict(saved, place)
         check_tensors(saved["stage"], self.stage.state_dict(), "stage", place)
-        if self.accelerator.is_main_process:  # the counts are those of all processes
+        if self.processes.is_main:  # the counts are those of all processes
             self.stage.load_state_dict(saved["stage"])
         self.best.load_state_dict(saved["best"])
         self.directory.forget_log_after(saved["step"])
@@ -144,23 +146,23 @@ class Run:
         return saved["step"]
 
     def begin(self, objective: nn.Module) -> None:
-        """Measures device and work, and prints what is about to happen."""
+        """Measures the device's peak and the FLOPs of a step, and prints the run's facts."""
         batch = self.feed.on_device(self.feed.shown(2))
         random_state = torch.get_rng_state()
         counts = {name: value.clone() for name, value in self.stage.state_dict().items()}
         with deterministic():  # the first compilation happens here
             self.monitor.measure(
-                lambda: self.stage.step(objective, batch, 0)[0].backward(), len(batch.labels)
+                lambda: self.stage.step(objective, batch, 0)[0].backward(), len(batch)
             )
         objective.zero_grad(set_to_none=True)
-        self.stage.figures(self.accelerator)  # starts its sums again
+        self.stage.figures(self.processes)  # resets its sums
         self.stage.load_state_dict(counts)
         torch.set_rng_state(random_state)
         facts = {"judged_by": self.best.figure, **self.feed.facts(SHOWN)}
         self.monitor.start(parameters(objective), self.schedule.steps, self.stage.notes, facts)
 
     def take_steps(self, first: int) -> int:
-        """Trains from step `first` on; returns the steps done when the run ends."""
+        """Trains from step `first` on; returns the number of completed steps."""
         config, monitor, last = self.config, self.monitor, self.ending.last
         done, stream = first, self.feed.training_batches(first, last)
         with (
@@ -190,7 +192,7 @@ class Run:
         terms: dict[str, Tensor] = {}
         for micro in range(config.accumulation):
             batch = next(stream)
-            set_seed(seed_of(config.seed, step * config.accumulation + micro, accelerator))
+            set_seed(seed_of(config.seed, step * config.accumulation + micro, self.processes))
             last = micro + 1 == config.accumulation
             with nullcontext() if last else accelerator.no_sync(self.network):
                 with accelerator.autocast():
@@ -203,13 +205,16 @@ class Run:
             terms["gradient_norm"] = self.clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.stage.after_step(step, self.optimizer.optimizer, accelerator)
+        self.stage.after_step(step, self.optimizer.optimizer, self.processes)
         if self.state.average:
             self.state.average.update(step)
         return terms
 
     def clip(self) -> Tensor:
-        """Clips the gradient's norm, an adversary's (other betas) apart; returns the first."""
+        """Clips gradient norms and returns the network's.
+
+        An adversary has its own betas and is clipped separately.
+        """
         self.accelerator.unscale_gradients(self.optimizer)
         families: dict[tuple[float, float], list[nn.Parameter]] = {}
         for group in self.optimizer.param_groups:
@@ -219,9 +224,9 @@ class Run:
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def figures(self) -> dict[str, Any]:
-        """What the log records beside the terms of the loss."""
+        """Returns what the log records besides the terms of the loss."""
         rate = {"learning_rate": self.optimizer.param_groups[0]["lr"]}
-        return rate | self.stage.figures(self.accelerator) | self.feed.figures()
+        return rate | self.stage.figures(self.processes) | self.feed.figures()
 
     def keep(self, step: int) -> None:
         """Validates and saves if this step is the time."""
@@ -235,16 +240,16 @@ class Run:
             self.save(step)
 
     def judge(self, step: int) -> bool:
-        """Validates with the weights that would be kept, logs figures and pictures.
+        """Validates the weights that would be kept; logs figures and pictures.
 
         Returns:
-            whether no validation before was as good.
+            whether this validation is the best so far.
         """
         self.divergence.check()
         self.network.eval()
         with self.state.averaged(), self.accelerator.autocast():
             figures = self.stage.validate(
-                self.network, self.feed.validation_batches(), self.accelerator
+                self.network, self.feed.validation_batches(), self.processes
             )
             weights = self.state.weights()
         value = float(figures[self.stage.better])
@@ -252,18 +257,17 @@ class Run:
         self.divergence.check()
         better = self.best.add(step, value, counts=step % self.validate_steps == 0)
         self.monitor.validation(step, figures, self.best)
-        if self.accelerator.is_main_process:
+        if self.processes.is_main:
             self.monitor.pictures(step, self.stage.pictures(weights, self.feed.shown(SHOWN)))
         return better
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint from which `restore` continues exactly. All processes take part."""
+        """Writes a checkpoint from which a run resumes exactly. All processes take part."""
         self.divergence.check()
         state = self.state.state_dict()
         weights = self.state.averaged_weights() if self.state.average else state["network"]
         counts = {
-            name: self.accelerator.reduce(value, "sum")
-            for name, value in self.stage.state_dict().items()
+            name: self.processes.sum(value) for name, value in self.stage.state_dict().items()
         }
 
         def write(place: Path) -> None:
@@ -273,36 +277,36 @@ class Run:
 
         self.directory.save(step, write)
         self.directory.forget(self.config.keep, self.best.step)
-        self.accelerator.wait_for_everyone()
+        self.processes.wait()
 
     def keep_best(self) -> None:
-        """Writes the best checkpoint's model beside the final one's place."""
+        """Exports the model of the best checkpoint to `best/`."""
         place = self.directory.place(self.best.step)
         if place.is_dir():
             self.export(self.stage.read(place), self.directory.best)
 
     def finish(self, step: int) -> None:
-        """Writes the final model and says how it compares with the best one."""
+        """Exports the final model and reports how it compares with the best one."""
         self.export(self.state.averaged_weights(), self.directory.final)
         self.monitor.finish(step, self.best, self.ending.early(step))
 
     def export(self, weights: Weights, folder: Path) -> None:
-        """Writes a model; what was trained is rounded to the configured precision."""
-        if self.accelerator.is_main_process:
+        """Writes a model with trained weights in the configured precision."""
+        if self.processes.is_main:
             dtype = DTYPES[self.config.export]
             rounded = {name: value.to(dtype) for name, value in weights.items()}
             with replacing(folder, FINAL) as beside:
                 self.stage.write(rounded, beside)
-        self.accelerator.wait_for_everyone()
+        self.processes.wait()
 
     def agreed(self, interruption: list[int]) -> bool:
-        """Whether any process was asked to stop; all learn it at the same step."""
-        if self.accelerator.num_processes == 1:
+        """Whether any process received a signal to stop; all processes agree at the same step."""
+        if self.processes.count == 1:
             return bool(interruption)
-        flag = torch.tensor(float(bool(interruption)), device=self.accelerator.device)
-        return float(cast(Tensor, self.accelerator.reduce(flag, "sum"))) > 0
+        flag = torch.tensor(float(bool(interruption)), device=self.processes.device)
+        return float(self.processes.sum(flag)) > 0
 
     @property
     def validate_steps(self) -> int:
-        """Optimizer steps between validations."""
+        """Number of optimizer steps between validations."""
         return max(1, round(self.config.validate_every * self.steps_in_epoch))

@@ -30,10 +30,10 @@ from nextscale.training.best import Best
 from nextscale.training.directory import PICTURES, RunDirectory
 from nextscale.training.hints import hints
 from nextscale.training.history import History
-from nextscale.training.options import flat
-from nextscale.training.report import REPORT, picture_name, write_report
+from nextscale.training.run_options import flat
+from nextscale.training.run_report import REPORT, picture_name, write_report
 
-PRECISIONS = {  # accelerate's names, ours in messages, and in what products are taken
+PRECISIONS = {  # by accelerate's name: our name in messages, and the dtype of products
     "fp16": ("fp16", torch.float16),
     "bf16": ("bf16", torch.bfloat16),
 }
@@ -44,9 +44,9 @@ class Monitor:
 
     Args:
         accelerator: of the run.
-        directory: whose log is written.
+        directory: of the run; its log is written here.
         config: of the run.
-        command: that trains.
+        command: the command that trains.
         steps_in_epoch: optimizer steps.
     """
 
@@ -67,13 +67,17 @@ class Monitor:
         self.precision, self.dtype = PRECISIONS.get(precision, ("fp32", torch.float32))
 
     def say(self, line: str) -> None:
-        """Prints a line once, whatever names stand in it."""
+        """Prints a line on the main process, with unprintable characters escaped."""
         self.accelerator.print(escaped(line))
 
     def measure(self, step: Callable[[], object], images: int) -> None:
-        """Takes the device's peak and counts the FLOPs of an image from a step on `images`.
+        """Measures the device's peak rate, and counts the FLOPs per image of a step.
 
-        The peak is that of the run's own precision; none is taken where the device emulates it.
+        The peak is that of the run's precision; it is not measured where the device emulates that.
+
+        Args:
+            step: a forward and backward pass.
+            images: number of images in it.
         """
         self.peak = None
         device = self.accelerator.device
@@ -84,10 +88,13 @@ class Monitor:
     def start(
         self, parameters: int, steps: int, notes: list[str], facts: Mapping[str, Any]
     ) -> None:
-        """Prints and logs what is about to happen; opens TensorBoard.
+        """Prints and logs the run's facts; opens TensorBoard.
 
         Args:
-            facts: more that the log records: of the data, and how validations are judged.
+            parameters: number of them.
+            steps: optimizer steps of the whole run.
+            notes: lines to print.
+            facts: further entries of the log: on the data, and the figure that judges.
         """
         processes = self.accelerator.num_processes
         entry = {
@@ -113,11 +120,11 @@ class Monitor:
         self.accelerator.init_trackers("tensorboard")
 
     def steps(self, step: int, figures: Mapping[str, Any]) -> None:
-        """Writes what happened since the last line: terms, rates, speed and memory.
+        """Logs terms, rates, speed and memory since the last call.
 
         Args:
-            step: optimizer steps done.
-            figures: more of what is to be logged, the same on every process.
+            step: number of completed optimizer steps.
+            figures: further figures to log, the same on every process.
         """
         window, self.window = self.window, Window()
         images_per_second = window.steps * self.batch_size / window.seconds
@@ -142,10 +149,10 @@ class Monitor:
         self.show(step, entry)
 
     def validation(self, step: int, figures: Mapping[str, Any], best: Best) -> None:
-        """Writes figures of unseen images, the same on every process.
+        """Logs and prints the figures of a validation, which are the same on every process.
 
         Args:
-            best: the run's validations, this one included.
+            best: the run's validations, including this one.
         """
         self.measure_again()
         entry = {"step": step, "event": "validation", **figures, "best": best.step == step}
@@ -155,10 +162,10 @@ class Monitor:
         self.say(f"step {step}: {summary(figures)}; {best.standing()}")
 
     def finish(self, step: int, best: Best, stopped: str) -> None:
-        """Writes that the run is at its end, and which of its checkpoints is better.
+        """Logs the end of the run, and prints which checkpoint is better and hints.
 
         Args:
-            step: optimizer steps done.
+            step: number of completed optimizer steps.
             stopped: why the run ends before its last step; empty if it does not.
         """
         for line in filter(None, (stopped, best.verdict(step))):
@@ -172,9 +179,10 @@ class Monitor:
         self.say(f"curves, pictures and hints are in {report}")
 
     def share_of_peak(self, rate: float) -> dict[str, Any]:
-        """What a rate in FLOP/s is of the peak; nothing where there is no peak above the rate.
+        """Returns a rate in FLOP/s as a share of the peak; nothing if no peak is known.
 
-        A rate above the peak shows that the device was busy when the peak was taken.
+        A rate above the peak means that the device was busy when the peak was measured: then the
+        peak is measured again, and dropped if the rate is still above it.
         """
         if self.peak is not None and rate > self.peak:
             with self.window.pause():
@@ -186,7 +194,7 @@ class Monitor:
         return {"share_of_peak": rate / self.peak, "peak": self.precision}
 
     def measure_again(self) -> None:
-        """Takes the peak once more, within a fraction of a second: the device may be less busy."""
+        """Measures the peak again, within a fraction of a second: the device may be less busy."""
         if self.peak is not None:
             again = measure_peak(
                 self.accelerator.device, repeats=2, products=PEAK_PRODUCTS[1:], dtype=self.dtype
@@ -194,9 +202,9 @@ class Monitor:
             self.peak = max(self.peak, again)
 
     def pictures(self, step: int, pictures: Mapping[str, Tensor]) -> None:
-        """Puts pictures (channels, H, W) in [0, 1] into TensorBoard and into PNG files.
+        """Writes pictures (channels, H, W) in [0, 1] to TensorBoard and to PNG files.
 
-        Only on the main process.
+        Only the main process may call this.
         """
         writer = cast(SummaryWriter, self.accelerator.get_tracker("tensorboard", True))
         folder = self.directory.path / PICTURES
@@ -208,7 +216,7 @@ class Monitor:
                 save_image(shown, cast(BinaryIO, file), format="png")
 
     def report(self) -> History:
-        """Draws the report of the log; returns the history that the log records."""
+        """Writes the report page; returns the history that the log records."""
         history = History.of(self.directory.entries(), self.options)
         if self.accelerator.is_main_process:
             write_report(self.directory.path, self.command, history)
@@ -216,7 +224,7 @@ class Monitor:
 
     @contextmanager
     def progress(self, title: str, first: int, total: int) -> Iterator[None]:
-        """Loss and speed on the main process: a bar with the time left, or lines in a file."""
+        """Shows loss and speed on the main process: a progress bar, or lines if not a terminal."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -241,7 +249,7 @@ class Monitor:
 
 
 class Window:
-    """Terms of the steps since the last line of the log, and the time that they took."""
+    """Sums of the terms of the steps since the last line of the log, and their duration."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -251,31 +259,31 @@ class Window:
         self.paused = 0.0
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Counts a step; a term may be missing in some."""
+        """Adds the terms of a step; a term may be missing in some steps."""
         self.steps += 1
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, Tensor]:
-        """Mean of every term over the steps that had it."""
+        """Mean of each term over the steps that have it."""
         return {name: value / self.counts[name] for name, value in self.sums.items()}
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Time in this context is no training: validating, saving."""
+        """Excludes the time in this context, such as validating and saving."""
         began = time.perf_counter()
         yield
         self.paused += time.perf_counter() - began
 
     @property
     def seconds(self) -> float:
-        """Of training since the window was opened."""
+        """Seconds of training since the window was opened."""
         return time.perf_counter() - self.began - self.paused
 
 
 def flatten(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers for TensorBoard; a list a scale becomes one number each."""
+    """Numbers for TensorBoard; a list with a value per scale becomes one number per scale."""
     flat: dict[str, float] = {}
     for name, value in entry.items():
         if isinstance(value, list):
@@ -286,7 +294,7 @@ def flatten(entry: Mapping[str, Any]) -> dict[str, float]:
 
 
 def speed_of(entry: Mapping[str, Any]) -> str:
-    """What the progress bar shows."""
+    """Loss and speed as the progress bar shows them."""
     share = ""
     if "share_of_peak" in entry:
         share = f" ({entry['share_of_peak']:.0%} of {entry['peak']} peak)"
@@ -297,7 +305,7 @@ def speed_of(entry: Mapping[str, Any]) -> str:
 
 
 def summary(figures: Mapping[str, Any]) -> str:
-    """Validation figures in a line."""
+    """Validation figures as one line."""
     return ", ".join(
         f"{name} {[round(v, 3) for v in value] if isinstance(value, list) else round(value, 4)}"
         for name, value in figures.items()

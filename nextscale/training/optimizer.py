@@ -1,4 +1,4 @@
-"""The optimizer of a run: AdamW alone, or beside Muon."""
+"""The optimizer of a run: AdamW, alone or combined with Muon."""
 
 from typing import Any
 
@@ -27,14 +27,14 @@ class MuonAndAdamW(Optimizer):
         self.adamw = AdamW(rest, lr, betas, fused=True)
 
     def parted(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """The groups of Muon and those of AdamW; the very same objects."""
+        """The groups of Muon and those of AdamW, not copied."""
         groups = self.param_groups
         return [g for g in groups if g["muon"]], [g for g in groups if not g["muon"]]
 
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update of all parameters; a closure is not taken."""
+        """Updates all parameters once; a closure is not supported."""
         self.muon.param_groups, self.adamw.param_groups = self.parted()
-        self.muon.state = self.adamw.state = self.state  # a loaded state is another object
+        self.muon.state = self.adamw.state = self.state  # load_state_dict replaces the state object
         self.muon.step(closure)
         self.adamw.step(closure)
 
@@ -42,7 +42,7 @@ class MuonAndAdamW(Optimizer):
 def build_optimizer(
     groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]
 ) -> Optimizer:
-    """The optimizer that the groups ask for, by an entry `muon`; without any, AdamW."""
+    """Muon and AdamW if a group sets `muon`, otherwise AdamW alone."""
     if any(group.get("muon") for group in groups):
         return MuonAndAdamW(groups, lr, betas)
     return AdamW(groups, lr, betas, fused=True)

@@ -1,6 +1,6 @@
-"""Reads `training.pt`, from which a run continues: types, bounds and shapes, before it is used.
+"""Reads `training.pt`, from which a run resumes, and checks types, bounds and shapes.
 
-It may come from anyone. What follows from the options of a run is not read from it.
+The file is not trusted. What the options of a run determine is not read from it.
 """
 
 import math
@@ -19,12 +19,12 @@ from nextscale.training.log import LARGEST_STEP
 
 TRAINING = "training.pt"
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
-COUNTED = 2**24  # where the optimizer's own count of updates, a float32, stays
+COUNTED = 2**24  # largest count of updates that the optimizer's float32 reaches
 LARGEST_SCALE = 2.0**127  # of a float32
 
 
 class Best(BaseModel):
-    """The validations so far, as `best.Best` keeps them; 0.1 kept the best alone."""
+    """State of `best.Best`; version 0.1 stored only step and value."""
 
     model_config = STRICT
 
@@ -35,7 +35,7 @@ class Best(BaseModel):
 
 
 class Optimizer(BaseModel):
-    """The optimizer's moments by the names of parameters; its groups are those that were built."""
+    """Moments of the optimizer by parameter name; its groups come from the run's options."""
 
     model_config = STRICT
 
@@ -43,7 +43,7 @@ class Optimizer(BaseModel):
 
 
 class Scaler(BaseModel):
-    """The scale of fp16 gradients; a run without it has an empty table."""
+    """Scale of fp16 gradients; the table is empty in other precisions."""
 
     model_config = STRICT
 
@@ -52,7 +52,7 @@ class Scaler(BaseModel):
 
 
 class Saved(BaseModel):
-    """What `training.pt` holds."""
+    """Contents of `training.pt`."""
 
     model_config = STRICT
 
@@ -66,11 +66,11 @@ class Saved(BaseModel):
 
 
 def load_training(place: Path) -> dict[str, Any]:
-    """What `training.pt` of a checkpoint holds.
+    """Reads `training.pt` of a checkpoint.
 
     Raises:
-        UsageError: if the file is damaged, would execute code, holds values of other types or
-            steps that contradict each other or the place.
+        UsageError: if the file is damaged, would execute code, holds values of other types, or if
+            its steps contradict each other or the folder's name.
     """
     file = place / TRAINING
     try:
@@ -83,7 +83,7 @@ def load_training(place: Path) -> dict[str, Any]:
 
 
 def check_steps(step: int, best: Mapping[str, Any], place: Path) -> None:
-    """Raises UsageError unless a state's step is that of its place and its best one not later."""
+    """Raises UsageError unless the folder's name holds the step and the best step is not later."""
     if place.name != name_of(step):
         raise refused(place, f"step is {step}; {name_of(step)} is the place of that step")
     for name in ("step", "waited"):
@@ -102,9 +102,9 @@ def check_moments(
     """Raises UsageError unless an optimizer's moments are complete, finite and possible.
 
     Args:
-        found, wanted: moments by their names, by the names of parameters; those wanted are of
-            the built optimizer, perhaps sharded.
-        updates: the fewest and the most that it may have counted.
+        found, wanted: moments by parameter name and moment name; `wanted` are those of the built
+            optimizer, perhaps sharded.
+        updates: smallest and largest possible number of updates.
     """
     tensors = flat(found)
     check_tensors(tensors, flat(wanted), "optimizer", place)
@@ -119,14 +119,14 @@ def check_moments(
 
 
 def flat(moments: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Moments of parameters by both names, as a state dict."""
+    """Moments by parameter name and moment name, joined by a dot."""
     return {f"{name}.{key}": value for name, own in moments.items() for key, value in own.items()}
 
 
 def check_tensors(
     found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str, place: Path
 ) -> None:
-    """Raises UsageError at the first tensor that is missing, unknown, misshapen or not finite."""
+    """Raises UsageError if a tensor is missing, unknown, of another kind, or not finite."""
     for name in [*wanted, *(name for name in found if name not in wanted)]:
         if name not in found or name not in wanted:
             raise refused(place, f"{what}: {name} is {'missing' if name in wanted else 'unknown'}")
@@ -139,7 +139,7 @@ def check_tensors(
 
 
 def refused(place: Path, reason: str) -> UsageError:
-    """The complaint about a state from which no run can continue."""
+    """The error about a state from which a run cannot resume."""
     return UsageError(
         f"{place / TRAINING} cannot be read ({reason}); remove {place} to continue from the "
         "checkpoint before"
@@ -147,5 +147,5 @@ def refused(place: Path, reason: str) -> UsageError:
 
 
 def name_of(step: int) -> str:
-    """Directory name of a checkpoint, sorted like the numbers."""
+    """Directory name of a step's checkpoint; names sort like steps."""
     return f"step-{step:08d}"

@@ -9,28 +9,27 @@ from torch.optim import Optimizer
 
 from nextscale.config.run import TrainingConfig
 
-CONSTANT_SHARE = 0.05  # of the steps behind the warm-up at the peak rate, in the linear schedule
+CONSTANT_SHARE = 0.05  # of the steps after the warm-up, at the peak rate of the linear schedule
 
-# Matrices and tables that the published trainer exempts from decay beside biases and vectors.
+# Matrices and tables that the published trainer exempts from decay, as well as biases and vectors.
 NO_DECAY = ("start_position", "position_embedding", "level_embedding", "offset", "log_scale")
 
 
 class Schedule:
     """Learning rate and weight decay of a run, by optimizer step.
 
-    A run that is continued with more epochs keeps what it was planned with, so that nothing changes
-    behind it.
+    A run that is resumed with more epochs keeps the schedule of its planned epochs.
 
     Args:
         config: of the run.
-        planned_epochs: that the run was started with.
+        planned_epochs: epochs for which the run was started.
         steps_in_epoch: optimizer steps.
 
     Attributes:
-        steps: of the whole run.
-        planned: steps of the run as it was started; shares of a run count from them.
-        cycle: steps after which the rate starts again.
-        warmup: of the cycle's steps, with a rising rate.
+        steps: optimizer steps of the whole run.
+        planned: optimizer steps of the planned epochs; shares of a run refer to these.
+        cycle: number of steps after which the learning rate restarts.
+        warmup: number of steps at the start of a cycle with a rising rate.
     """
 
     def __init__(self, config: TrainingConfig, planned_epochs: float, steps_in_epoch: int) -> None:
@@ -58,7 +57,7 @@ class Schedule:
         )
 
     def decay(self, step: int) -> float:
-        """Weight decay of an optimizer step, from 0; stays where it was planned to end."""
+        """Weight decay of an optimizer step, from 0; constant after the planned steps."""
         first, last = self.config.weight_decay, self.config.weight_decay_end
         return weight_decay(min(step, self.planned - 1), self.planned, first, last)
 
@@ -72,15 +71,16 @@ def learning_rate(
     end: float,
     kind: Literal["linear", "cosine", "constant"],
 ) -> float:
-    """Rate of an optimizer step.
+    """Learning rate of an optimizer step.
 
     Args:
         step: from 0.
         steps: of the whole run.
-        warmup: steps of linear rise from `start` times the peak.
-        end: over the peak, at the last step.
-        kind: `linear` holds the peak, then falls in a line; `cosine` falls at once; `constant`
-            never falls.
+        warmup: number of steps in which the rate rises linearly from `start` times the peak.
+        peak: largest rate.
+        start, end: rates of the first and the last step as shares of the peak.
+        kind: `linear` stays at the peak and then falls linearly; `cosine` falls along a cosine
+            after the warm-up; `constant` stays at the peak.
     """
     if step < warmup:
         return peak * (start + (1 - start) * step / warmup)
@@ -120,7 +120,7 @@ def parameter_groups(
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter is pulled to zero."""
+    """Whether weight decay applies to a parameter."""
     return parameter.ndim >= 2 and name.rsplit(".", 1)[-1] not in NO_DECAY
 
 

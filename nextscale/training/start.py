@@ -1,4 +1,4 @@
-"""Where a training starts: at nothing, or at a checkpoint fitted to other classes or scales."""
+"""Builds what a training starts from: new weights, or a checkpoint fitted to classes and scales."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -19,22 +19,22 @@ from nextscale.pipeline import Pipeline
 from nextscale.scales import Scale, Scales, describe, parse_scales, position, spans
 from nextscale.tokenizer.tokenizer import Tokenizer
 
-NAMES_SHOWN = 4  # of classes in a line
-PHIS = "quantizer.phis."  # of the names of a tokenizer's weights
+NAMES_SHOWN = 4  # class names in a line
+PHIS = "quantizer.phis."  # prefix in the names of a tokenizer's weights
 
 
 def start_tokenizer(
     config: TokenizerTraining,
 ) -> tuple[TokenizerTraining, Pipeline | None, list[str]]:
-    """The configuration with the architecture that is trained, and what it starts from.
+    """Returns the configuration with the final architecture, and the start of the training.
 
-    With `init`, the architecture is the checkpoint's; the scales may be others.
+    With `init`, the architecture is that of the checkpoint; the scales may differ.
 
     Returns:
-        configuration; pipeline of `init` or None; lines on what a change costs.
+        configuration; pipeline of `init` or None; lines on the effects of a change.
 
     Raises:
-        UsageError: if `tokenizer` is given beside `init` and is another one.
+        UsageError: if `tokenizer` is given together with `init` and differs from it.
     """
     wanted, plain = config.tokenizer, TokenizerConfig()
     scales = parse_scales(config.scales) if config.scales else None
@@ -58,13 +58,13 @@ def start_tokenizer(
 
 
 def load_tokenizer(config: VarTraining) -> tuple[Pipeline, list[str]]:
-    """The tokenizer that a transformer is trained on, in the precision of computation.
+    """Loads the tokenizer on which a transformer is trained.
 
     Returns:
-        a pipeline without transformer; lines on what other scales cost.
+        a pipeline without transformer; lines on the effects of other scales.
 
     Raises:
-        UsageError: if neither `tokenizer` nor `init` names one, or they hold two different ones.
+        UsageError: if neither `tokenizer` nor `init` is given, or if their tokenizers differ.
     """
     if not config.tokenizer and not config.init:
         raise UsageError("a transformer needs a tokenizer; give --tokenizer CHECKPOINT")
@@ -85,15 +85,15 @@ def load_tokenizer(config: VarTraining) -> tuple[Pipeline, list[str]]:
 def start_var(
     config: VarTraining, tokenizer: TokenizerConfig, names: Sequence[str]
 ) -> tuple[VarTraining, Model, list[str]]:
-    """The configuration with the architecture that is trained, and the transformer to start from.
+    """Returns the configuration with the final architecture, and the transformer to start from.
 
     Args:
-        tokenizer: of `load_tokenizer`.
+        tokenizer: configuration of the tokenizer of `load_tokenizer`.
         names: of the data's classes, in the order of their numbers.
 
     Raises:
-        UsageError: if `model` is given beside `init` and is another one, or it cannot be drawn
-            from as `sampling` says.
+        UsageError: if `model` is given together with `init` and differs from it, or if the
+            transformer cannot be sampled with the options `sampling`.
     """
     if config.init:
         pipe = checkpoint.load(config.init)
@@ -116,9 +116,9 @@ def start_var(
 
 
 def with_scales(tokenizer: Tokenizer, scales: Scales) -> tuple[Tokenizer, list[str]]:
-    """The same weights under another pyramid, and a line on what that costs.
+    """The same weights with another pyramid, and lines on the effects.
 
-    Where every scale has a φ of its own, a new scale takes a copy of the φ at the nearest place.
+    If every scale has its own φ, a new scale takes a copy of the φ at the nearest position.
     """
     old = tokenizer.config
     if scales == old.scales:
@@ -143,14 +143,14 @@ def with_scales(tokenizer: Tokenizer, scales: Scales) -> tuple[Tokenizer, list[s
 def fitted(
     model: Model, scales: Scales, old_names: Sequence[str], names: Sequence[str]
 ) -> tuple[Model, list[str]]:
-    """A transformer for other scales or classes, and lines on what that costs.
+    """A transformer for other scales or classes, and lines on the effects.
 
-    Positions of a new scale are interpolated from the old scale at the nearest place in the
-    pyramid, levels linearly. Embeddings of classes follow their names.
+    Position embeddings of a new scale are interpolated from the old scale at the nearest position
+    in the pyramid, level embeddings linearly. Class embeddings follow the names of the classes.
 
     Args:
-        old_names: of the model's classes; empty or fewer than its classes if it has none.
-        names: of the classes that it is fitted to.
+        old_names: of the model's classes; empty or fewer than its classes if they have no names.
+        names: of the new classes.
     """
     config = replace(model.config, classes=len(names))
     weights = dict(model.state_dict())
@@ -181,14 +181,15 @@ def fitted(
 def rows_of_classes(
     count: int, old_names: Sequence[str], names: Sequence[str]
 ) -> tuple[list[int], list[str]]:
-    """The old embedding that each class starts from, and a line where it is not simply its own.
+    """The number of the old embedding from which each class starts, and lines on changes.
 
-    A class takes the row of its name; a new one that of "none", behind the old classes. Where the
-    old classes have no names, rows stay by number if there are as many, else all start new.
+    A class takes the row of its name; a new class takes that of "none", which follows the old
+    classes. If the old classes have no names, rows keep their numbers if the number of classes is
+    the same; otherwise all classes are new.
 
     Args:
         count: number of old classes.
-        old_names: theirs.
+        old_names: names of the old classes.
         names: of the new classes.
     """
     if len(old_names) != count:
@@ -211,13 +212,13 @@ def rows_of_classes(
 
 
 def some_of(names: Sequence[str]) -> str:
-    """The first names in brackets; nothing of none."""
+    """The first names in brackets; "" without names."""
     more = ", …" if len(names) > NAMES_SHOWN else ""
     return f" ({', '.join(names[:NAMES_SHOWN])}{more})" if names else ""
 
 
 def nearest_scale(k: int, count: int, old_count: int) -> int:
-    """The old scale whose place in its pyramid is nearest to that of scale k of `count`."""
+    """The old scale whose position in its pyramid is nearest to that of scale k of `count`."""
     place = position(k, count)
     return min(range(old_count), key=lambda old: abs(position(old, old_count) - place))
 

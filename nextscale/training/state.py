@@ -1,4 +1,4 @@
-"""What the steps of a run change: weights, their average, the optimizer; gathered and restored.
+"""Gathers and restores the weights, their average and the optimizer of a run.
 
 A sharded network is gathered whole, so that a checkpoint fits any number of processes.
 """
@@ -24,9 +24,9 @@ class TrainState:
     """Weights, average and optimizer of a run.
 
     Args:
-        accelerator: that prepared the two.
+        accelerator: of the run; it has prepared network and optimizer.
         network: a stage's objective.
-        optimizer: of its weights.
+        optimizer: of the network.
         ema: decay of the average; 0 keeps none.
     """
 
@@ -42,21 +42,21 @@ class TrainState:
         self.average = MovingAverage(network, ema) if ema else None
 
     def weights(self) -> Weights:
-        """Copies of the network's weights, whole. All processes take part."""
+        """Copies of the whole weights of the network. All processes take part."""
         state = distributed.get_model_state_dict(self.network, options=WHOLE)
         return {name: cast(Tensor, value).clone() for name, value in state.items()}
 
     def averaged(self) -> AbstractContextManager[None]:
-        """A context in which the network holds the weights that are judged and kept."""
+        """A context in which the network holds the averaged weights, if there is an average."""
         return self.average.applied() if self.average else nullcontext()
 
     def averaged_weights(self) -> Weights:
-        """Copies of the weights that are judged and kept."""
+        """Copies of the whole weights that are validated and exported. All processes take part."""
         with self.averaged():
             return self.weights()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a continuation needs, whole. All processes take part."""
+        """Returns whole tensors that a resumed run needs. All processes take part."""
         optimizer = self.optimizer.optimizer
         return {
             "network": self.weights(),
@@ -68,11 +68,11 @@ class TrainState:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any], place: Path) -> None:
-        """Restores what `state_dict` holds, but the options of optimizer and scaler as built.
+        """Restores `state_dict`; the options of optimizer and scaler stay as built.
 
         Args:
-            saved: of `load_training`.
-            place: where it was read, for the complaint.
+            saved: result of `load_training`.
+            place: the checkpoint's folder, for the error.
 
         Raises:
             UsageError: if it is incomplete, not finite or belongs to another network.
@@ -81,7 +81,7 @@ class TrainState:
         network: Any = distributed.get_model_state_dict(self.network)
         check_tensors(saved["network"], network, "network", place)
         built: Any = distributed.get_optimizer_state_dict(self.network, optimizer)
-        updates = (0 if self.scaler else step, step)  # a scaler leaves some out
+        updates = (0 if self.scaler else step, step)  # a scaler skips some
         moments = saved["optimizer"]["state"]
         check_moments(moments, built["state"], updates, place)
         averages = self.average.values if self.average else []

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
@@ -17,6 +18,7 @@ from torch import Tensor
 from nextscale.checkpoints import checkpoint
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import DataConfig
+from nextscale.data.order import Part
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError
 from nextscale.pipeline import Pipeline
@@ -167,13 +169,14 @@ def test_features_are_normalised_and_come_back(
     pipe = Pipeline(tokenizer, None, ModelConfig(tokenizer.config))
     latents, features, unseen = prepare_latents(pipe, training, validation, tmp_path)
     assert (len(features), len(unseen)) == (24, 12)
-    values, labels, skipped = features.load(0, torch.arange(24).numpy())
+    part = Part(0, np.arange(24))
+    batch, source = features.load(part), training.load(part)
+    values, images = batch.features, source.images
     std, mean = torch.std_mean(values, dim=(0, 2, 3))
     torch.testing.assert_close(mean, torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(std, torch.ones(4))
-    images, numbers, _ = training.load(0, torch.arange(24).numpy())
-    assert torch.equal(labels, numbers)
-    assert skipped == 0
+    assert torch.equal(batch.labels, source.labels)
+    assert batch.skipped == 0
     torch.testing.assert_close(latents.normalize(tokenizer.features(images)), values)
     torch.testing.assert_close(latents.decode(values), tokenizer.decode(tokenizer.encode(images)))
 

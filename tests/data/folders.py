@@ -7,6 +7,7 @@ from PIL import Image
 
 from nextscale.data.augment import Augmentation
 from nextscale.data.folder import open_folder
+from nextscale.data.order import Part
 
 PLAIN = Augmentation((8, 8), 3)
 
@@ -26,7 +27,7 @@ def write(root, *names):
 
 
 def all_of(source, epoch=0):
-    return source.load(epoch, np.arange(len(source)))
+    return source.load(Part(epoch, np.arange(len(source))))
 
 
 def paths(source):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nextscale.data.order import Part
 from nextscale.errors import UsageError
 from tests.data.folders import all_of, opened, paths, write, zero_bytes
 
@@ -52,33 +53,33 @@ def spoiled(tmp_path, monkeypatch):
 class TestDamage:
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_the_next_file_takes_the_place(self, spoiled, damage):
-        whole, labels, skipped = all_of(opened(spoiled)[0])
-        assert skipped == 0
+        whole = all_of(opened(spoiled)[0])
+        assert whole.skipped == 0
         damage(spoiled / "train/a/2.png")
         damage(spoiled / "train/b/2.png")
-        images, replaced, skipped = all_of(opened(spoiled)[0])
-        assert skipped == 2
+        mended = all_of(opened(spoiled)[0])
+        assert mended.skipped == 2
         neighbours = [0, 1, 3, 3, 4, 0]  # the last one's neighbour is the first
-        assert torch.equal(images, whole[neighbours])
-        assert torch.equal(replaced, labels[neighbours])
+        assert torch.equal(mended.images, whole.images[neighbours])
+        assert torch.equal(mended.labels, whole.labels[neighbours])
 
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_strict_names_the_file(self, spoiled, damage):
         training, _ = opened(spoiled, strict=True)
         damage(spoiled / "train/b/1.png")
-        training.load(0, np.array([0, 3]))
+        training.load(Part(0, np.array([0, 3])))
         with pytest.raises(UsageError, match=r"train/b/1\.png cannot be read") as caught:
-            training.load(0, np.array([3, 4]))
+            training.load(Part(0, np.array([3, 4])))
         assert "\n" not in str(caught.value)
 
     def test_several_in_a_row(self, spoiled):
         for name in ("a/1", "a/2", "b/0"):
             zero_bytes(spoiled / f"train/{name}.png")
         training, _ = opened(spoiled)
-        images, labels, skipped = training.load(0, np.array([1, 2, 5]))
-        assert skipped == 2
-        assert labels.tolist() == [1, 1, 1]
-        assert torch.equal(images[0], images[1])
+        batch = training.load(Part(0, np.array([1, 2, 5])))
+        assert batch.skipped == 2
+        assert batch.labels.tolist() == [1, 1, 1]
+        assert torch.equal(batch.images[0], batch.images[1])
 
     @pytest.mark.parametrize("part", ["train", "val"])
     def test_no_readable_image(self, spoiled, part):
@@ -93,8 +94,8 @@ class TestDamage:
         training, held_out = opened(tmp_path)
         assert len(training) == 3
         assert before in paths(training)
-        assert all_of(training)[2] == 1
-        assert all_of(held_out)[2] == 0
+        assert all_of(training).skipped == 1
+        assert all_of(held_out).skipped == 0
         with pytest.raises(UsageError, match=rf"{before} cannot be read"):
             opened(tmp_path, strict=True)
         for file in tmp_path.iterdir():
@@ -105,7 +106,7 @@ class TestDamage:
     def test_the_first_file_may_be_broken(self, spoiled):
         zero_bytes(spoiled / "train/a/0.png")
         training, _ = opened(spoiled)
-        assert training.load(0, np.array([0]))[2] == 1
+        assert training.load(Part(0, np.array([0]))).skipped == 1
         with pytest.raises(UsageError, match=r"train/a/0\.png cannot be read"):
             opened(spoiled, strict=True)
 
@@ -113,4 +114,4 @@ class TestDamage:
         training, _ = opened(spoiled)
         shutil.rmtree(spoiled / "train")
         with pytest.raises(UsageError, match="none of the 6 image files"):
-            training.load(0, np.array([0]))
+            training.load(Part(0, np.array([0])))

@@ -14,6 +14,7 @@ from nextscale.config.run import DataConfig
 from nextscale.data import fashion_mnist
 from nextscale.data.augment import Augmentation
 from nextscale.data.fashion_mnist import FashionMNIST, find
+from nextscale.data.order import Part
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError
 
@@ -127,28 +128,28 @@ def test_fast_path_equals_the_one_through_pictures(tmp_path, monkeypatch, channe
         write_files(tmp_path), "train", Augmentation((28, 28), channels, flip=True)
     )
     samples = np.array([3, 1, 11, 0, 5, 2, 9])
-    fast, labels, skipped = source.load(2, samples)
+    batch = source.load(Part(2, samples))
     draws = source.augmentation.draws(2, samples)
     assert 0 < (draws[:, 2] < 0.5).sum() < 7
     for i, sample in enumerate(samples):
         picture = fashion_mnist.Image.fromarray(source.images[sample])
         varied = np.asarray(source.augmentation.apply(picture, draws[i]), np.float32)
-        for channel in fast[i]:
+        for channel in batch.images[i]:
             np.testing.assert_allclose(channel, varied / 127.5 - 1, atol=1e-6)
-    assert labels.tolist() == (samples % 10).tolist()
-    assert labels.dtype == torch.int64
-    assert skipped == 0
+    assert batch.labels.tolist() == (samples % 10).tolist()
+    assert batch.labels.dtype == torch.int64
+    assert batch.skipped == 0
 
 
 @pytest.mark.parametrize("size", [(28, 28), (32, 32), (16, 24)])
 @pytest.mark.parametrize("kind", ["plain", "released"])
 def test_any_size(tmp_path, size, kind):
     source = FashionMNIST(write_files(tmp_path), "train", Augmentation(size, 3, kind, True))
-    images, _, _ = source.load(0, np.arange(5))
+    images = source.load(Part(0, np.arange(5))).images
     assert images.shape == (5, 3, *size)
-    alone = torch.cat([source.load(0, np.array([i]))[0] for i in range(5)])
+    alone = torch.cat([source.load(Part(0, np.array([i]))).images for i in range(5)])
     assert torch.equal(images, alone)
-    later = source.load(1, np.arange(5))[0]
+    later = source.load(Part(1, np.arange(5))).images
     assert not torch.equal(images, later)
 
 
@@ -169,10 +170,12 @@ def test_the_real_data():
     assert training.names[0] == "T-shirt/top"
     assert training.names[9] == "Ankle boot"
     assert training.names == validation.names
-    images, labels, _ = validation.load(0, np.arange(1000))
+    batch = validation.load(Part(0, np.arange(1000)))
+    images, labels = batch.images, batch.labels
     assert images.shape == (1000, 1, 28, 28)
     assert (images.min(), images.max()) == (-1, 1)
     assert labels[:5].tolist() == [9, 2, 1, 1, 6]
     assert set(labels.tolist()) == set(range(10))
-    assert torch.equal(images, validation.load(7, np.arange(1000))[0])
-    assert not torch.equal(training.load(0, np.arange(9))[0], training.load(1, np.arange(9))[0])
+    assert torch.equal(images, validation.load(Part(7, np.arange(1000))).images)
+    first, second = (training.load(Part(epoch, np.arange(9))).images for epoch in (0, 1))
+    assert not torch.equal(first, second)

@@ -16,7 +16,7 @@ from nextscale.data.folder import split
 from nextscale.data.images import batches
 from nextscale.data.layout import find_layout
 from nextscale.data.listing import Listing, scan
-from nextscale.data.order import training_parts
+from nextscale.data.order import Part, training_parts
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError
 from tests.data.folders import PLAIN, all_of, opened, paths, picture, write, zero_bytes
@@ -30,15 +30,15 @@ class TestLayouts:
         training, validation = opened(tmp_path)
         assert training.names == validation.names == ("a", "b", "c")
         assert paths(training) == ["a/deep/2.png", "b/1.png", "c/3.JPG"]
-        assert all_of(training)[1].tolist() == [0, 1, 2]
+        assert all_of(training).labels.tolist() == [0, 1, 2]
         assert paths(validation) == ["c/4.png"]
-        assert all_of(validation)[1].tolist() == [2]
+        assert all_of(validation).labels.tolist() == [2]
 
     def test_train_and_val_unlabelled(self, tmp_path):
         write(tmp_path, "train/1.png", "train/2.png", "val/3.png")
         training, validation = opened(tmp_path)
         assert training.names == validation.names == ()
-        assert all_of(training)[1].tolist() == [0, 0]
+        assert all_of(training).labels.tolist() == [0, 0]
         assert paths(validation) == ["3.png"]
 
     def test_train_alone_is_split(self, tmp_path):
@@ -92,7 +92,7 @@ class TestLayouts:
             picture(1).save(file, "PNG")
         training, validation = opened(tmp_path, strict=True)
         assert training.names == ("c", "ä b")
-        assert len(all_of(training)[0]) + len(all_of(validation)[0]) == 4
+        assert len(all_of(training).images) + len(all_of(validation).images) == 4
 
     @pytest.mark.parametrize(
         ("train", "val"),
@@ -258,20 +258,20 @@ class TestReading:
     def test_draws_belong_to_the_sample(self, tmp_path):
         training, _ = opened(write(tmp_path, *(f"{i}.png" for i in range(12))), VARIED)
         count = len(training)
-        together = all_of(training, epoch=3)[0]
+        together = all_of(training, epoch=3).images
         for samples in (np.array([5]), np.arange(count)[::-1].copy(), np.array([7, 7, 0])):
-            images, _, _ = training.load(3, samples)
+            images = training.load(Part(3, samples)).images
             assert torch.equal(images, together[samples])
-        assert torch.equal(all_of(training, epoch=3)[0], together)
-        assert not torch.equal(all_of(training, epoch=4)[0], together)
+        assert torch.equal(all_of(training, epoch=3).images, together)
+        assert not torch.equal(all_of(training, epoch=4).images, together)
         other = opened(tmp_path, Augmentation((8, 8), 3, "released", True, seed=1))[0]
-        assert not torch.equal(other.load(3, np.arange(3))[0], together[:3])
+        assert not torch.equal(other.load(Part(3, np.arange(3))).images, together[:3])
 
     def test_validation_is_never_varied(self, tmp_path):
         _, validation = opened(write(tmp_path, *(f"{i}.png" for i in range(8))), VARIED, 0.5)
-        assert torch.equal(all_of(validation, 0)[0], all_of(validation, 1)[0])
+        assert torch.equal(all_of(validation, 0).images, all_of(validation, 1).images)
         _, plain = opened(tmp_path, PLAIN, 0.5)
-        assert torch.equal(all_of(validation)[0], all_of(plain)[0])
+        assert torch.equal(all_of(validation).images, all_of(plain).images)
 
     def test_identity(self, tmp_path):
         first = opened(write(tmp_path / "a", "x/1.png", "y/2.png"), validation=0.5)
@@ -292,7 +292,7 @@ class TestReading:
         training, _ = opened(write(tmp_path, "a/1.png", "a/2.png", "b/3.png"), VARIED)
         copy = pickle.loads(pickle.dumps(training))
         assert copy.names == training.names
-        assert torch.equal(all_of(copy)[0], all_of(training)[0])
+        assert torch.equal(all_of(copy).images, all_of(training).images)
 
     def test_workers_change_nothing(self, tmp_path):
         root = write(tmp_path, *(f"{c}/{i}.png" for c in "ab" for i in range(6)))
@@ -308,7 +308,7 @@ class TestReading:
         assert len(alone) == len(shared) == 10
         assert sum(batch.skipped for batch in alone) > 0
         for one, other in zip(alone, shared, strict=True):
-            assert torch.equal(one.values, other.values)
+            assert torch.equal(one.images, other.images)
             assert torch.equal(one.labels, other.labels)
             assert one.part.samples.tolist() == other.part.samples.tolist()
             assert (one.part.epoch, one.skipped) == (other.part.epoch, other.skipped)

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from nextscale.data import tokens as module
-from nextscale.data.order import Samples
+from nextscale.data.images import Batch
+from nextscale.data.order import Part
 from nextscale.data.record import Record
 from nextscale.data.tokens import (
     TokenCache,
@@ -47,13 +49,17 @@ class Noise:
     def __len__(self) -> int:
         return self.count
 
-    def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-        self.asked.append((epoch, samples.tolist()))
+    def load(self, part: Part) -> Batch:
+        self.asked.append((part.epoch, part.samples.tolist()))
+        seeds = [1000 * part.epoch + int(sample) for sample in part.samples]
         images = [
-            torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(1000 * epoch + int(s)))
-            for s in samples
+            torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds
         ]
-        return torch.stack(images).clamp(-1, 1), torch.from_numpy(samples % 3), 0
+        return Batch(
+            part=part,
+            images=torch.stack(images).clamp(-1, 1),
+            labels=torch.from_numpy(part.samples % 3),
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +87,7 @@ def encode_into(tokenizer: Tokenizer) -> Callable[..., TokenCache]:
 def directly(tokenizer: Tokenizer, source: Noise, copy: int) -> Tensor:
     """Tokens (N, L) of one pass, in the chunks of the cache."""
     parts = np.array_split(np.arange(len(source)), range(CHUNK, len(source), CHUNK))
-    maps = [tokenizer.encode(source.load(copy, part)[0]) for part in parts]
+    maps = [tokenizer.encode(source.load(Part(copy, part)).images) for part in parts]
     return torch.cat([torch.cat([t.flatten(1) for t in m], 1) for m in maps])
 
 
@@ -94,17 +100,17 @@ def test_cache_holds_what_encoding_gives(tokenizer: Tokenizer, make_cache) -> No
     copies = [directly(tokenizer, source, copy) for copy in (0, 1)]
     assert not torch.equal(*copies)
     for epoch in (0, 1, 2, 5):
-        tokens, labels, skipped = cache.load(epoch, samples)
-        assert tokens.dtype == labels.dtype == torch.int64
-        assert torch.equal(tokens, copies[epoch % 2][samples])
-        assert labels.tolist() == [1, 0, 0]
-        assert skipped == 0
+        batch = cache.load(Part(epoch, samples))
+        assert batch.tokens.dtype == batch.labels.dtype == torch.int64
+        assert torch.equal(batch.tokens, copies[epoch % 2][samples])
+        assert batch.labels.tolist() == [1, 0, 0]
+        assert batch.skipped == 0
 
 
 def test_a_finished_cache_is_only_read(make_cache) -> None:
     first = make_cache(Noise())
     source, told = Noise(), []
-    again = make_cache(source, tell=lambda *step: told.append(step))
+    again = make_cache(source, progress=lambda *step: told.append(step))
     assert source.asked == told == []
     assert np.array_equal(again.tokens, first.tokens)
     assert again.identity == first.identity
@@ -141,7 +147,7 @@ def test_an_interrupted_encoding_goes_on(make_cache, encode_into, tmp_path: Path
 
     source = Noise()
     with pytest.raises(Cut):
-        encode_into(other, source, tell=cut)
+        encode_into(other, source, progress=cut)
     assert not [path for path in other.iterdir() if not path.name.startswith(".")]
     assert len(source.asked) == 2
     cache = encode_into(other, source)
@@ -213,9 +219,8 @@ def test_tokens_take_the_room_they_need(codes: int, kind, make_tokenizer, tmp_pa
 
 def test_files_that_could_not_be_read_are_counted(make_cache) -> None:
     class Broken(Noise):
-        def load(self, epoch: int, samples: Samples) -> tuple[Tensor, Tensor, int]:
-            images, labels, _ = super().load(epoch, samples)
-            return images, labels, int((samples % 4 == 3).sum())
+        def load(self, part: Part) -> Batch:
+            return replace(super().load(part), skipped=int((part.samples % 4 == 3).sum()))
 
     assert make_cache(Noise()).skipped == 0
     broken = Broken(identity="broken")

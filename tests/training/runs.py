@@ -31,7 +31,11 @@ from nextscale.training.state import TrainState
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["nextscale.training.loop", "nextscale.training.tokenizer", "nextscale.training.var"]
+    [
+        "nextscale.training.loop",
+        "nextscale.training.tokenizer_stage",
+        "nextscale.training.transformer_stage",
+    ]
 )
 
 
@@ -239,7 +243,7 @@ def run_all_sharded(commands: Sequence[list[str]]) -> None:
     def sharded_weights(train_state: TrainState) -> Weights:
         modules = train_state.network.modules()
         shards = [type(m).__name__ for m in modules if isinstance(m, FSDPModule)]
-        assert sorted(shards) == ["FSDPAdaLNBlock", "FSDPAdaLNBlock", "FSDPVarObjective"]
+        assert sorted(shards) == ["FSDPAdaLNBlock", "FSDPAdaLNBlock", "FSDPTransformerObjective"]
         return weights(train_state)
 
     weights = TrainState.weights

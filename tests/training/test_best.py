@@ -17,7 +17,7 @@ from nextscale.storage.weights import read_tensors
 from nextscale.training.best import Best
 from nextscale.training.directory import name_of
 from nextscale.training.log import read_log
-from nextscale.training.tokenizer import TokenizerStage
+from nextscale.training.tokenizer_stage import TokenizerStage
 from tests.training import runs
 
 

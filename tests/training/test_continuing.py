@@ -16,7 +16,7 @@ from nextscale.config.presets import TOKENIZERS
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.console.options import from_options, parser_for
 from nextscale.training.directory import known_names
-from nextscale.training.options import recorded
+from nextscale.training.run_options import recorded
 from tests.training import runs
 
 ENDLESS = {

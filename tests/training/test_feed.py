@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nextscale.data.images import batches
+from nextscale.data.images import Batch, batches
 from nextscale.data.order import Part
 from nextscale.errors import UsageError
 from nextscale.training.feed import of_all_classes, spread
@@ -31,13 +31,13 @@ class Numbers:
     def __len__(self) -> int:
         return 10
 
-    def load(self, epoch, samples):
-        if self.bad in samples:
+    def load(self, part):
+        if self.bad in part.samples:
             raise UsageError(f"{self.bad} cannot be read")
-        if self.deadly in samples:
+        if self.deadly in part.samples:
             os.kill(os.getpid(), signal.SIGKILL)
-        values = torch.from_numpy(samples)
-        return values, values, 0
+        numbers = torch.from_numpy(part.samples)
+        return Batch(part=part, tokens=numbers, labels=numbers)
 
 
 def parts(*samples: int) -> list[Part]:
@@ -47,12 +47,12 @@ def parts(*samples: int) -> list[Part]:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_file_is_one_line(workers: int) -> None:
     stream = batches(Numbers(bad=2), parts(1, 2, 3), workers, prepare=attend_to)
-    assert next(stream).values.tolist() == [1]
+    assert next(stream).tokens.tolist() == [1]
     with pytest.raises(UsageError, match=r"^2 cannot be read$"):
         next(stream)
 
 
-def test_a_killed_reader_is_told_of() -> None:
+def test_a_killed_reader_is_an_error() -> None:
     stream = batches(Numbers(deadly=2), parts(1, 2), 1, prepare=attend_to)
     with pytest.raises(UsageError, match="a process that reads images was killed"):
         list(stream)

@@ -163,7 +163,7 @@ def test_without_a_compiler_training_goes_on(
     monkeypatch.setattr("nextscale.machine.instructions.shutil.which", lambda name: None)
     words = ["--compile", "--max-steps", 1]
     assert runs.train("tokenizer", tmp_path / "run", pictures, *words) == 0
-    assert "training goes on uncompiled" in capfd.readouterr().out
+    assert "uncompiled" in capfd.readouterr().out
 
 
 def test_divergence_names_the_last_good_checkpoint(

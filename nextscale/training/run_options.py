@@ -1,4 +1,4 @@
-"""The options of a run in its `config.json`: written, read back, compared. Imports no torch."""
+"""Writes, reads and compares the options in a run's `config.json`, without importing torch."""
 
 import json
 import os
@@ -11,32 +11,42 @@ from nextscale.config.run import TrainingConfig
 from nextscale.errors import UsageError
 from nextscale.storage.files import check_no_link, read_json
 
-# Not options of the whole run, but how it was called, and what its data has.
+# Entries that do not hold for the whole run but for one call, or that follow from its data.
 DERIVED = (
     "command", "planned_epochs", "resume", "max_steps", "model.classes",
     "classifier.classes", "classifier.labels", "classifier.data",
 )  # fmt: skip
-# Options that may differ between a run and its continuation: they do not change what is computed.
+# Options that may differ when a run is resumed, as they do not change what is computed.
 FREE = (
     "out", "resume", "keep", "log_every", "max_steps", "validate_every", "save_every",
     "validation_images", "cache", "data.workers", "data.changed", "patience", "planned_epochs",
 )  # fmt: skip
-OF_DATA = ("data.path", "data.root", "classifier.labels")  # checked by the record of the data
-OF_WEIGHTS = ("init", "tokenizer")  # stand in the checkpoint, the tokenizer by its hash
-OUTPUTS = ("out", "cache")  # options that name a place on the disk
-INPUTS = ("init", "tokenizer", "data.path", "data.root", "loss.perceptual_network")  # or a name
+OF_DATA = (
+    "data.path",
+    "data.root",
+    "classifier.labels",
+)  # the record of the data is compared instead
+OF_WEIGHTS = ("init", "tokenizer")  # the checkpoint holds them, the tokenizer by its hash
+OUTPUTS = ("out", "cache")  # options that are paths
+INPUTS = (
+    "init",
+    "tokenizer",
+    "data.path",
+    "data.root",
+    "loss.perceptual_network",
+)  # options that are paths or names
 DIFFERENCES_SHOWN = 3
 
 
 def recorded(command: str, config: TrainingConfig, names: Collection[str]) -> dict[str, Any]:
-    """What `config.json` of a run holds; its places are absolute, so that any folder will do.
+    """Returns the contents of a run's `config.json`, with absolute paths.
 
     Args:
-        command: that trains.
-        names: of models and data, which mean these although a folder may be called so.
+        command: the command that trains.
+        names: of models and data, which take precedence over folders of the same name.
     """
     options = json.loads(json.dumps(asdict(config)))
-    del options["data"]["changed"]  # it is said once for every change
+    del options["data"]["changed"]  # it must be given for each change
     options = with_places(options, names)
     return {"command": command, "planned_epochs": config.epochs} | options
 
@@ -44,7 +54,7 @@ def recorded(command: str, config: TrainingConfig, names: Collection[str]) -> di
 def with_places(
     options: dict[str, Any], names: Collection[str], prefix: str = ""
 ) -> dict[str, Any]:
-    """A nested table of options with absolute places; see `recorded`."""
+    """A nested table of options with absolute paths; see `recorded`."""
     found = {}
     for key, value in options.items():
         option = prefix + key
@@ -58,7 +68,7 @@ def with_places(
 
 
 def is_place(value: str, names: Collection[str]) -> bool:
-    """Whether a value names something on the disk."""
+    """Whether a value is an existing path and not a name."""
     return value not in names and os.path.exists(value)
 
 
@@ -68,29 +78,30 @@ def is_record(values: dict[str, Any]) -> bool:
 
 
 def read_options(file: Path, command: str) -> dict[str, Any]:
-    """The options that a run's `config.json` records, as a file of options holds them.
+    """Reads the options in a run's `config.json`, in the form of a file of options.
 
     Args:
-        command: that takes them.
+        command: the command that takes them.
 
     Raises:
-        UsageError: if the file is a link or damaged, of a checkpoint, or of another command.
+        UsageError: if the file is a link, is damaged, or belongs to a checkpoint or to another
+            command.
     """
     check_no_link(file)
     record = read_json(file)
     if not is_record(record):
-        raise UsageError(f"{file} is no record of a run; give a run's directory")
+        raise UsageError(f"{file} is not the record of a run; give a run's directory")
     return options_of(record, command, file.parent)
 
 
 def options_of(record: dict[str, Any], command: str, where: Path) -> dict[str, Any]:
-    """The options in the record of a run. Raises UsageError if it is one of another command."""
+    """The options in the record of a run. Raises UsageError if another command wrote it."""
     check_command(record, command, where)
     return without(record, DERIVED)
 
 
 def without(values: dict[str, Any], names: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
-    """A nested table without some entries, given by their dotted names."""
+    """A nested table without the entries of the given dotted names."""
     return {
         key: without(value, names, f"{prefix}{key}.") if isinstance(value, dict) else value
         for key, value in values.items()
@@ -99,7 +110,7 @@ def without(values: dict[str, Any], names: tuple[str, ...], prefix: str = "") ->
 
 
 def check_command(record: dict[str, Any], command: str | None, where: Path) -> None:
-    """Raises UsageError unless the record of a run is one of this command."""
+    """Raises UsageError unless this command wrote the record of a run."""
     if record.get("command") != command:
         raise UsageError(
             f"{where} holds a run of `nextscale {record.get('command')}`, not of `nextscale "
@@ -115,18 +126,20 @@ def check_options(
     free: Collection[str] = (),
     may_lengthen: bool = True,
 ) -> None:
-    """Raises UsageError unless a run may be continued as wanted.
+    """Raises UsageError unless a run may be resumed with the given options.
 
     Args:
-        found: options of the run.
-        wanted: options of its continuation, as a table of the same kind.
-        config: the wanted ones.
-        where: the run lies.
-        free: options that may differ beside those of `FREE`.
-        may_lengthen: whether it may have more epochs, where the schedule goes on.
+        found: recorded options of the run.
+        wanted: given options, as a record of the same form.
+        config: the given options.
+        where: directory of the run.
+        free: options that may differ in addition to `FREE`.
+        may_lengthen: whether more epochs are allowed if the schedule is endless.
     """
     check_command(found, wanted.get("command"), where)
-    usual = json.loads(json.dumps(asdict(type(config)())))  # of options newer than the run
+    usual = json.loads(
+        json.dumps(asdict(type(config)()))
+    )  # for options that are newer than the run
     was, now = flat(usual) | flat(found), flat(wanted)
     differing = [
         key
@@ -160,15 +173,15 @@ def check_options(
 
 
 def planned_epochs(found: dict[str, Any], file: Path) -> float:
-    """Epochs that a run was started with. Raises UsageError if its record is damaged."""
-    planned = found.get("planned_epochs", found["epochs"])  # 0.1 recorded the latter alone
+    """Epochs for which a run was planned. Raises UsageError if its record is damaged."""
+    planned = found.get("planned_epochs", found["epochs"])  # version 0.1 recorded only epochs
     if not is_longer(0, planned) or is_longer(found["epochs"], planned):
         raise UsageError(f"{file}: planned_epochs is {planned!r}; a number up to epochs is needed")
     return float(planned)
 
 
 def option_notes(found: dict[str, Any], config: TrainingConfig) -> list[str]:
-    """Lines on what a continuation does that the run did not, given the run's record."""
+    """Lines on what changes when a run is resumed, given the run's record."""
     notes = []
     if found["epochs"] != config.epochs:
         does = (
@@ -183,13 +196,13 @@ def option_notes(found: dict[str, Any], config: TrainingConfig) -> list[str]:
 
 
 def is_longer(was: Any, now: Any) -> bool:
-    """Whether two values are numbers of epochs, and the second is larger."""
+    """Whether both values are numbers of epochs and the second one is larger."""
     numbers = [v for v in (was, now) if isinstance(v, int | float) and not isinstance(v, bool)]
     return len(numbers) == 2 and numbers[0] < numbers[1]
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested table as one of dotted keys, as on the command line."""
+    """A nested table as a flat one with dotted keys, as on the command line."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -200,7 +213,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def same(was: Any, now: Any) -> bool:
-    """Whether two values are equal, or two ways to name one place on the disk."""
+    """Whether two values are equal or are paths of the same file."""
     if was == now:
         return True
     texts = isinstance(was, str) and isinstance(now, str)

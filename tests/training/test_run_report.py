@@ -12,7 +12,7 @@ import pytest
 import nextscale
 from nextscale.training.chart import MOST_POINTS, chart, thinned
 from nextscale.training.history import History, curve
-from nextscale.training.report import PICTURES, REPORT, page, picture_name
+from nextscale.training.run_report import PICTURES, REPORT, page, picture_name
 from tests.training import runs
 
 NASTY = '<script>alert(1)</script>"&\x1b[31m\udcff'

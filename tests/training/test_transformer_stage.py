@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 import nextscale
@@ -20,27 +19,35 @@ from nextscale.models.model import Model
 from nextscale.pipeline import Pipeline
 from nextscale.scales import spans
 from nextscale.tokenizer.tokenizer import Tokenizer
-from nextscale.training.tokenizer import entropy
-from nextscale.training.var import VarObjective, VarStage
+from nextscale.training.code_use import entropy
+from nextscale.training.processes import Processes
+from nextscale.training.transformer_stage import TransformerObjective, TransformerStage
 from tests.training import runs
+
+ALONE = Processes(torch.device("cpu"))
 
 
 @pytest.fixture
-def stage(make_tokenizer, make_model) -> VarStage:
+def stage(make_tokenizer, make_model) -> TransformerStage:
     tokenizer: Tokenizer = make_tokenizer()
     pipe = Pipeline(tokenizer, None, ModelConfig(tokenizer.config))
     config = VarTraining(label_drop=0.5)
-    stage = VarStage(config, ("a", "b", "c"), pipe, make_model(tokenizer, drop_path=0.0))
-    stage.build(10, Accelerator(cpu=True))
+    stage = TransformerStage(config, ("a", "b", "c"), pipe, make_model(tokenizer, drop_path=0.0))
+    stage.build(10, ALONE)
     return stage
 
 
-def batch_of(values: Tensor, epoch: int = 0) -> Batch:
-    labels = torch.arange(len(values)) % 3
-    return Batch(values, labels, Part(epoch, np.arange(len(values))))
+def batch_of(images: Tensor, epoch: int = 0) -> Batch:
+    count = len(images)
+    part = Part(epoch, np.arange(count))
+    return Batch(part=part, images=images, labels=torch.arange(count) % 3)
 
 
-def flat_tokens(stage: VarStage, images: Tensor) -> Tensor:
+def as_tokens(batch: Batch, tokens: Tensor) -> Batch:
+    return replace(batch, images=None, tokens=tokens)
+
+
+def flat_tokens(stage: TransformerStage, images: Tensor) -> Tensor:
     return torch.cat([t.flatten(1) for t in stage.tokenizer.encode(images)], 1)
 
 
@@ -56,14 +63,14 @@ class Ear(nn.Module):
         return self.objective(labels, teacher_inputs, tokens)
 
 
-def test_loss_by_hand(stage: VarStage, images: Tensor) -> None:
+def test_loss_by_hand(stage: TransformerStage, images: Tensor) -> None:
     model, tokens = stage.model, flat_tokens(stage, images)
     inputs = stage.tokenizer.quantizer.teacher_inputs(stage.tokenizer.encode(images))
     labels = torch.zeros(len(images), dtype=torch.long)
     logits = model(labels, inputs)  # (B, L, V)
     right = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]  # (B, L)
 
-    objective = VarObjective(model, label_smoothing=0.1).train()
+    objective = TransformerObjective(model, label_smoothing=0.1).train()
     smoothed = -(0.9 * right.mean() + 0.1 * logits.log_softmax(-1).mean())
     loss, losses, accuracies = objective(labels, inputs, tokens)
     torch.testing.assert_close(loss, smoothed)
@@ -74,9 +81,9 @@ def test_loss_by_hand(stage: VarStage, images: Tensor) -> None:
     torch.testing.assert_close(objective.eval()(labels, inputs, tokens)[0], -right.mean())
 
 
-def test_images_and_their_tokens_train_alike(stage: VarStage, images: Tensor) -> None:
-    from_images = stage.inputs(images)
-    from_tokens = stage.inputs(flat_tokens(stage, images))
+def test_images_and_their_tokens_train_alike(stage: TransformerStage, images: Tensor) -> None:
+    from_images = stage.inputs(batch_of(images))
+    from_tokens = stage.inputs(as_tokens(batch_of(images), flat_tokens(stage, images)))
     for ours, theirs in zip(from_images, from_tokens, strict=True):
         assert torch.equal(ours, theirs)
     assert not any(value.requires_grad for value in from_images)
@@ -86,11 +93,11 @@ def test_disturbed_tokens_are_read_and_mended(make_tokenizer, make_model, images
     tokenizer: Tokenizer = make_tokenizer()
     pipe = Pipeline(tokenizer, None, ModelConfig(tokenizer.config))
     config = VarTraining(disturb_tokens=0.9, cache_tokens=0, label_drop=0.0)
-    stage = VarStage(config, ("a", "b", "c"), pipe, make_model(tokenizer))
-    ear = Ear(stage.build(10, Accelerator(cpu=True)))
+    stage = TransformerStage(config, ("a", "b", "c"), pipe, make_model(tokenizer))
+    ear = Ear(stage.build(10, ALONE))
     torch.manual_seed(1)
     stage.step(ear, batch_of(images), 0)
-    clean_inputs, clean = stage.inputs(images)
+    clean_inputs, clean = stage.inputs(batch_of(images))
     assert torch.equal(ear.tokens[:, 0], clean[:, 0])  # nothing comes before the first scale
     assert not torch.equal(ear.tokens, clean)
     assert not torch.allclose(ear.teacher_inputs, clean_inputs)
@@ -101,7 +108,9 @@ def test_disturbed_tokens_are_read_and_mended(make_tokenizer, make_model, images
         VarTraining(disturb_tokens=0.1)
 
 
-def test_labels_are_dropped_by_seed_epoch_and_sample(stage: VarStage, images: Tensor) -> None:
+def test_labels_are_dropped_by_seed_epoch_and_sample(
+    stage: TransformerStage, images: Tensor
+) -> None:
     ear = Ear(stage.objective)
     many = images[torch.arange(40) % len(images)]
     seen = []
@@ -117,29 +126,30 @@ def test_labels_are_dropped_by_seed_epoch_and_sample(stage: VarStage, images: Te
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_figures_are_means_a_scale_since_the_last_time(stage: VarStage, images: Tensor) -> None:
+def test_figures_are_means_a_scale_since_the_last_time(
+    stage: TransformerStage, images: Tensor
+) -> None:
     stage.config = replace(stage.config, label_drop=0.0)
     batch = batch_of(images)
-    _, losses, right = stage.objective(batch.labels, *stage.inputs(images))
+    _, losses, right = stage.objective(batch.labels, *stage.inputs(batch_of(images)))
     for _ in range(2):
         stage.step(stage.objective, batch, step=0)
-    accelerator = Accelerator(cpu=True)
-    figures = stage.figures(accelerator)
+    figures = stage.figures(ALONE)
     assert figures["scale_loss"] == pytest.approx(losses.tolist())
     assert figures["scale_accuracy"] == pytest.approx(right.tolist())
-    assert stage.figures(accelerator)["scale_loss"] == [0, 0, 0]
+    assert stage.figures(ALONE)["scale_loss"] == [0, 0, 0]
 
 
-def test_validation_weighs_images_and_tokens_alike(stage: VarStage, images: Tensor) -> None:
+def test_validation_weighs_images_and_tokens_alike(stage: TransformerStage, images: Tensor) -> None:
     objective = stage.objective.eval()
     whole = batch_of(images)
     parts = [
-        Batch(whole.values[a:b], whole.labels[a:b], Part(0, np.arange(a, b)))
+        Batch(part=Part(0, np.arange(a, b)), images=whole.images[a:b], labels=whole.labels[a:b])
         for a, b in ((0, 3), (3, 5))
     ]
-    figures = stage.validate(objective, parts, Accelerator(cpu=True))
+    figures = stage.validate(objective, parts, ALONE)
     with torch.no_grad():
-        loss, losses, right = objective(whole.labels, *stage.inputs(images))
+        loss, losses, right = objective(whole.labels, *stage.inputs(batch_of(images)))
     tokens = flat_tokens(stage, images)
     assert figures["images"] == len(images)
     assert figures["loss"] == pytest.approx(loss.item(), rel=1e-5)
@@ -150,18 +160,21 @@ def test_validation_weighs_images_and_tokens_alike(stage: VarStage, images: Tens
     assert figures["loss_over_unigram"] == pytest.approx(loss.item() / unigram, rel=1e-5)
 
 
-def test_tokens_of_a_single_code_have_no_relative_loss(stage: VarStage, images: Tensor) -> None:
+def test_tokens_of_a_single_code_have_no_relative_loss(
+    stage: TransformerStage, images: Tensor
+) -> None:
     one_code = torch.zeros_like(flat_tokens(stage, images))
-    figures = stage.validate(stage.objective.eval(), [batch_of(one_code)], Accelerator(cpu=True))
+    batches = [as_tokens(batch_of(images), one_code)]
+    figures = stage.validate(stage.objective.eval(), batches, ALONE)
     assert figures["unigram_entropy"] == 0
     assert "loss_over_unigram" not in figures
 
 
-def test_the_tokenizer_is_not_trained(stage: VarStage, images: Tensor) -> None:
+def test_the_tokenizer_is_not_trained(stage: TransformerStage, images: Tensor) -> None:
     stage.step(stage.objective, batch_of(images), step=0)[0].backward()
     assert not any(p.requires_grad or p.grad is not None for p in stage.tokenizer.parameters())
     assert all(p.grad is not None for p in stage.model.parameters())
-    trained = {id(p) for group in stage.parameter_groups() for p in group["params"]}
+    trained = {id(p) for group in stage.parameter_groups(stage.objective) for p in group["params"]}
     assert trained == {id(p) for p in stage.model.parameters()}
 
 
@@ -169,11 +182,11 @@ def test_without_classes_every_label_means_none(make_tokenizer, make_model, imag
     tokenizer = make_tokenizer()
     model: Model = make_model(tokenizer, classes=0, drop_path=0.0)
     pipe = Pipeline(tokenizer, None, ModelConfig(tokenizer.config))
-    stage = VarStage(VarTraining(label_drop=0.5), (), pipe, model)
-    stage.build(10, Accelerator(cpu=True))
-    batch = Batch(images, torch.zeros(5, dtype=torch.long), Part(0, np.arange(5)))
+    stage = TransformerStage(VarTraining(label_drop=0.5), (), pipe, model)
+    stage.build(10, ALONE)
+    batch = replace(batch_of(images), labels=torch.zeros(5, dtype=torch.long))
     loss, _ = stage.step(stage.objective, batch, step=0)
-    inputs, tokens = stage.inputs(images)
+    inputs, tokens = stage.inputs(batch_of(images))
     logits = model(torch.zeros(5, dtype=torch.long), inputs)
     torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), tokens.flatten()))
 

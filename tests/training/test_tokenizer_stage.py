@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor
 
 from nextscale.config.model import TokenizerConfig
@@ -21,10 +20,12 @@ from nextscale.training.discriminator import (
     discriminator_loss,
     generator_loss,
 )
-from nextscale.training.tokenizer import CodeUse, TokenizerObjective, TokenizerStage, entropy
+from nextscale.training.processes import Processes
+from nextscale.training.tokenizer_stage import TokenizerObjective, TokenizerStage
 from tests.conftest import TINY_TOKENIZER
 
 STEPS, JUDGED, FELT = 20, 6, 10
+ALONE = Processes(torch.device("cpu"))
 ADVERSARIAL = TokenizerLossConfig(
     l1=0.5,
     l2=2.0,
@@ -172,19 +173,9 @@ def test_one_backward_serves_both(make_objective, shown) -> None:
     assert_equal(judge_found, gradients(objective.discriminator))
 
 
-def test_code_use_and_perplexity_are_numpys() -> None:
-    generator = np.random.default_rng(0)
-    maps = [generator.integers(0, 5 + k, (4, s, s)) for k, s in enumerate((1, 2, 4))]
-    use = CodeUse(3, 16, torch.device("cpu"))
-    use.add([torch.from_numpy(m[:1]) for m in maps])
-    use.add([torch.from_numpy(m[1:]) for m in maps])
-    for k, token_map in enumerate(maps):
-        found, counts = np.unique(token_map, return_counts=True)
-        shares = counts / counts.sum()
-        assert use.used(use.counts)[k] == pytest.approx(len(found) / 16)
-        perplexity = np.exp(-(shares * np.log(shares)).sum())
-        assert use.perplexity(use.counts)[k] == pytest.approx(perplexity)
-    assert entropy(torch.zeros(16)).item() == 0
+def batch_of(images: Tensor) -> Batch:
+    count = len(images)
+    return Batch(part=Part(0, np.arange(count)), images=images, labels=torch.zeros(count))
 
 
 def stage_with(
@@ -192,19 +183,17 @@ def stage_with(
 ) -> tuple[TokenizerStage, torch.optim.AdamW]:
     loss = TokenizerLossConfig(revive_every=revive_every, revive_until=until)
     stage = TokenizerStage(training(loss, codes=codes), None)
-    stage.build(STEPS, Accelerator(cpu=True))
-    return stage, torch.optim.AdamW(stage.parameter_groups(), lr=1e-3)
+    objective = stage.build(STEPS, ALONE)
+    return stage, torch.optim.AdamW(stage.parameter_groups(objective), lr=1e-3)
 
 
 def stepped(stage: TokenizerStage, optimizer: torch.optim.AdamW, images: Tensor, step: int) -> None:
-    batch = Batch(images, torch.zeros(len(images)), Part(0, np.arange(len(images))))
-    stage.step(stage.objective, batch, step)[0].backward()
+    stage.step(stage.objective, batch_of(images), step)[0].backward()
     optimizer.step()
     optimizer.zero_grad()
 
 
 def test_revival_moves_the_dead_codes_alone(images: Tensor) -> None:
-    accelerator = Accelerator(cpu=True)
     results = []
     for _ in range(2):
         stage, optimizer = stage_with(revive_every=2)
@@ -215,12 +204,12 @@ def test_revival_moves_the_dead_codes_alone(images: Tensor) -> None:
             used[torch.cat([t.flatten() for t in tokens])] = True
             stepped(stage, optimizer, images, step)
             if step == 0:
-                stage.after_step(0, optimizer, accelerator)
+                stage.after_step(0, optimizer, ALONE)
                 assert stage.revived == 0
         before = codebook.detach().clone()
         moments = {k: v.clone() for k, v in optimizer.state[codebook].items()}
         residuals = stage.vectors.transpose(1, 2).flatten(0, 1)  # (B L, C)
-        stage.after_step(1, optimizer, accelerator)
+        stage.after_step(1, optimizer, ALONE)
 
         dead = ~used
         assert 0 < dead.sum() < 16
@@ -231,7 +220,7 @@ def test_revival_moves_the_dead_codes_alone(images: Tensor) -> None:
             assert not optimizer.state[codebook][name][dead].any()
             assert torch.equal(optimizer.state[codebook][name][used], moments[name][used])
         assert torch.equal(optimizer.state[codebook]["step"], moments["step"])
-        assert stage.figures(accelerator)["revived"] == dead.sum()
+        assert stage.figures(ALONE)["revived"] == dead.sum()
         assert not stage.since_revival.any()
         results.append(codebook.detach().clone())
     assert torch.equal(*results)
@@ -239,12 +228,11 @@ def test_revival_moves_the_dead_codes_alone(images: Tensor) -> None:
 
 def test_no_code_is_moved_after_the_last_time(images: Tensor) -> None:
     stage, optimizer = stage_with(revive_every=1, until=0.1, codes=256)
-    accelerator = Accelerator(cpu=True)
     revived = []
     for step in range(4):
         stepped(stage, optimizer, images, step)
-        stage.after_step(step, optimizer, accelerator)
-        revived.append(stage.figures(accelerator)["revived"])
+        stage.after_step(step, optimizer, ALONE)
+        revived.append(stage.figures(ALONE)["revived"])
     assert min(revived[:2]) > 0
     assert revived[2:] == [0, 0]
 
@@ -252,20 +240,19 @@ def test_no_code_is_moved_after_the_last_time(images: Tensor) -> None:
 def test_figures_start_anew_each_time(images: Tensor) -> None:
     stage, optimizer = stage_with(revive_every=0)
     stepped(stage, optimizer, images, 0)
-    accelerator = Accelerator(cpu=True)
-    first = stage.figures(accelerator)
+    first = stage.figures(ALONE)
     assert len(first["code_use"]) == len(first["perplexity"]) == 3
     assert min(first["code_use"]) > 0
     assert "revived" not in first
-    assert stage.figures(accelerator)["code_use"] == [0, 0, 0]
+    assert stage.figures(ALONE)["code_use"] == [0, 0, 0]
 
 
 def test_validation_figures_by_hand(images: Tensor) -> None:
     stage, _ = stage_with(revive_every=0)
     tokenizer = stage.tokenizer.eval()
     parts = [images[:3], images[3:]]
-    batches = [Batch(p, torch.zeros(len(p)), Part(0, np.arange(len(p)))) for p in parts]
-    figures = stage.validate(stage.objective, batches, Accelerator(cpu=True))
+    batches = [batch_of(part) for part in parts]
+    figures = stage.validate(stage.objective, batches, ALONE)
     with torch.no_grad():
         error = (tokenizer.decode(tokenizer.encode(images)) - images).double().numpy()
     mse = (error**2).mean((1, 2, 3))

@@ -1,4 +1,4 @@
-"""A page on a run, drawn from its log: curves, code use, pictures, hints. It needs no network."""
+"""Writes a self-contained HTML page on a run: curves, code use, pictures and hints."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +26,8 @@ def write_report(folder: Path, command: str, history: History) -> None:
     """Writes `report.html` of a run's directory.
 
     Args:
-        folder: with `pictures/` of its validations.
-        command: that trains.
+        folder: the directory; `pictures/` in it holds those of the validations.
+        command: the command that trains.
     """
     write_text(folder / REPORT, page(folder, command, history))
 
@@ -51,7 +51,7 @@ def page(folder: Path, command: str, history: History) -> str:
 
 
 def state(command: str, history: History) -> str:
-    """How far the run is, in a sentence."""
+    """Describes the progress of the run in a sentence."""
     steps = history.start.get("steps", "?")
     best = history.best
     line = f"{command}, step {history.done} of {steps}"
@@ -63,7 +63,7 @@ def state(command: str, history: History) -> str:
 
 
 def charts(history: History) -> Iterable[str]:
-    """The curves that the log holds."""
+    """Charts of the figures that the log holds."""
     steps, validations = history.steps, history.validations
 
     def both(name: str, trained: str = "") -> dict[str, list[Point]]:
@@ -85,15 +85,15 @@ def charts(history: History) -> Iterable[str]:
 
 
 def by_scale(entries: Sequence[Entry], name: str) -> Mapping[str, list[Point]]:
-    """A line for every scale of a figure."""
+    """The curve of each scale of a figure."""
     found = [entry[name] for entry in entries if isinstance(entry.get(name), list)]
     count = max(map(len, found), default=0)
     return {f"scale {k + 1}": curve(entries, name, k) for k in range(count)}
 
 
 def pictures(folder: Path, history: History) -> Iterable[str]:
-    """The newest pictures, those of the best validation, and the first ones."""
-    if folder.is_symlink():  # a directory from others leads nowhere else
+    """HTML of the newest pictures, those of the best validation, and the first ones."""
+    if folder.is_symlink():  # it might lead outside the run
         return
     found = {step_in(file): file for file in folder.glob("*.png") if not file.is_symlink()}
     found.pop(-1, None)
@@ -121,11 +121,11 @@ def picture_name(kind: str, step: int) -> str:
 
 
 def step_in(file: Path) -> int:
-    """Step of pictures, by their file's name; -1 for other files."""
+    """The step in the file name of pictures; -1 for other files."""
     number = file.stem.rpartition("-")[2]
     return int(number) if number.isascii() and number.isdigit() else -1
 
 
 def shown(words: str) -> str:
-    """Text as HTML shows it, whatever a file name holds."""
+    """Escapes text for HTML and replaces unprintable characters."""
     return escape("".join(c if c.isprintable() else "\ufffd" for c in words))

@@ -1,20 +1,18 @@
 """Trains the transformer: cross-entropy of every token given all coarser scales (VAR Eq. 6).
 
-The next-token baseline is trained here too; only what it reads is another.
+The next-token baseline is trained here too; it differs only in its teacher inputs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from nextscale.checkpoints import checkpoint
 from nextscale.config.model import ModelConfig
 from nextscale.config.run import VarTraining
-from nextscale.data.images import Batch
+from nextscale.data.images import Batch, to_device
 from nextscale.data.order import uniforms
 from nextscale.generation.generate import generate, last_state
 from nextscale.models.model import Model, build_model
@@ -22,38 +20,36 @@ from nextscale.pictures.grids import grid
 from nextscale.pictures.pixels import to_pictures, to_tensor
 from nextscale.pipeline import Pipeline
 from nextscale.scales import areas, spans
-from nextscale.storage.weights import read_tensors
+from nextscale.training.code_use import count_codes, entropy
+from nextscale.training.processes import Processes
 from nextscale.training.schedule import decays, parameter_groups
-from nextscale.training.tokenizer import entropy
-
-if TYPE_CHECKING:  # `estimate` needs the objectives alone, at once
-    from accelerate import Accelerator
+from nextscale.training.stage import PipelineStage, Weights, with_weights
 
 Disturb = Callable[[Tensor], Tensor]
-COLUMNS = 8  # of the pictures at a validation
+COLUMNS = 8  # of the samples at a validation
 
 
-class VarObjective(nn.Module):
+class TransformerObjective(nn.Module):
     """A transformer with its loss, as one module that may be distributed.
 
     Args:
-        model: the network that is trained.
-        label_smoothing: of the loss in training; validation goes without.
+        model: the network to train.
+        label_smoothing: of the training loss; validation does not smooth.
     """
 
-    _no_split_modules = ("AdaLNBlock",)  # what accelerate shards one by one
+    _no_split_modules = ("AdaLNBlock",)  # modules that FSDP shards one by one
 
     def __init__(self, model: Model, label_smoothing: float) -> None:
         super().__init__()
         self.model, self.label_smoothing = model, label_smoothing
 
     def forward(self, labels: Tensor, teacher_inputs: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
-        """Mean loss, and loss and accuracy (K,) of every scale.
+        """Returns the mean loss, and the loss and the accuracy (K,) of each scale.
 
         Args:
             labels: int64 (B,), some of them replaced by "none".
-            teacher_inputs: as the model takes them.
-            tokens: int64 (B, L), to be predicted.
+            teacher_inputs: of the model.
+            tokens: int64 (B, L), the targets.
         """
         logits = self.model(labels, teacher_inputs)  # (B, L, V)
         losses = self.model.head.losses(logits, tokens)  # (B, L)
@@ -68,10 +64,12 @@ class VarObjective(nn.Module):
         return torch.stack([values[:, a:b].mean() for a, b in spans(self.model.scales)])
 
 
-class VarStage:
-    """The second training stage, as `loop.Run` runs it."""
+class TransformerStage(PipelineStage):
+    """The second training stage of a generative model."""
 
     better = "loss"
+    file = checkpoint.MODEL
+    prefix = "model."
 
     def __init__(
         self, config: VarTraining, names: tuple[str, ...], tokenizer: Pipeline, model: Model
@@ -81,28 +79,28 @@ class VarStage:
         Args:
             config: of the run.
             names: of the classes.
-            tokenizer: with the pyramid to be learnt.
+            tokenizer: pipeline of the tokenizer that makes the tokens.
             model: the transformer to train.
         """
+        super().__init__()
         self.config, self.names, self.model = config, names, model
         self.command = "train var" if model.order.averages else "train ar"
         self.tokenizer = tokenizer.tokenizer.eval().requires_grad_(False)
-        self.origin = tokenizer.config  # of the tokenizer: its hash and dtype are recorded
-        self.notes: list[str] = []
+        self.origin = tokenizer.config  # checkpoints record the tokenizer's hash and dtype
 
-    def build(self, steps: int, accelerator: "Accelerator") -> nn.Module:
-        """The module to train; the tokenizer stays outside it, whole on every process."""
+    def build(self, steps: int, processes: Processes) -> nn.Module:
+        """The transformer with its loss; the tokenizer is outside it, whole on every process."""
         del steps
-        self.tokenizer.to(accelerator.device)
+        self.tokenizer.to(processes.device)
         self.model.transformer.recompute = self.config.activation_checkpointing
-        self.objective = VarObjective(self.model, self.config.label_smoothing)
-        self.sums = torch.zeros(2, len(self.model.scales), device=accelerator.device)  # (2, K)
+        self.objective = TransformerObjective(self.model, self.config.label_smoothing)
+        self.sums = torch.zeros(2, len(self.model.scales), device=processes.device)  # (2, K)
         self.micro_steps = 0
         return self.objective
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self, objective: nn.Module) -> list[dict[str, Any]]:
         """Decayed and undecayed weights; with Muon, the matrices of the blocks apart."""
-        named = dict(self.objective.named_parameters())
+        named = dict(objective.named_parameters())
         if self.config.optimizer == "adamw":
             return parameter_groups(named.items())
         blocks = [n for n, p in named.items() if ".blocks." in n and p.ndim == 2 and decays(n, p)]
@@ -113,39 +111,43 @@ class VarStage:
         ]
 
     def step(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a micro-step, with labels dropped by (seed, epoch, sample)."""
+        """Loss of a micro-step."""
         del step
-        draws = uniforms(self.config.seed, batch.part.epoch, batch.part.samples, 1, purpose=1)
-        dropped = torch.from_numpy(draws[:, 0] < self.config.label_drop).to(batch.labels.device)
-        labels = torch.where(dropped, self.model.config.classes, batch.labels)
-        loss, losses, right = network(labels, *self.inputs(batch.values, self.disturb))
+        loss, losses, right = network(self.labels(batch), *self.inputs(batch, self.disturb))
         self.sums += torch.stack([losses, right])
         self.micro_steps += 1
         return loss, {}
 
+    def labels(self, batch: Batch) -> Tensor:
+        """Labels (B,), some of them replaced by "none" as (seed, epoch, sample) decide."""
+        draws = uniforms(self.config.seed, batch.part.epoch, batch.part.samples, 1, purpose=1)
+        dropped = torch.from_numpy(draws[:, 0] < self.config.label_drop)  # (B,)
+        dropped = to_device(dropped, batch.labels.device)
+        return self.model.condition.drop(batch.labels, dropped)
+
     @torch.no_grad()
-    def inputs(self, values: Tensor, disturb: Disturb | None = None) -> tuple[Tensor, Tensor]:
-        """Teacher inputs of the model and tokens (B, L), of cached tokens or images.
+    def inputs(self, batch: Batch, disturb: Disturb | None = None) -> tuple[Tensor, Tensor]:
+        """Teacher inputs of the model and tokens (B, L), of a batch of images or cached tokens.
 
         Args:
-            disturb: of the token maps that the model reads; only of images.
+            disturb: changes the token maps that the model reads; only for images.
         """
         quantizer = self.tokenizer.quantizer
-        if values.is_floating_point():
-            features = self.tokenizer.features(values)
+        if batch.tokens is None:
+            assert batch.images is not None
+            features = self.tokenizer.features(batch.images)
             maps, read = quantizer.encode_disturbed(features, disturb or (lambda tokens: tokens))
         else:
-            parts = values.split(areas(self.model.scales), dim=1)  # K x (B, l)
+            parts = batch.tokens.split(areas(self.model.scales), dim=1)  # K x (B, l)
             maps = [p.unflatten(1, s) for p, s in zip(parts, self.model.scales, strict=True)]
             read = maps
-        return self.model.order.teacher_inputs(quantizer, read), torch.cat(
-            [m.flatten(1) for m in maps], 1
-        )
+        tokens = torch.cat([token_map.flatten(1) for token_map in maps], 1)  # (B, L)
+        return self.model.order.teacher_inputs(quantizer, read), tokens
 
     def disturb(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, h, w), of each image a share up to `disturb_tokens` replaced by any code.
+        """Replaces a random share of each image's tokens (B, h, w), up to `disturb_tokens`.
 
-        So a model learns to mend the faults that drawing makes (Infinity, 2412.04431 Sec. 3.3).
+        The model learns to correct errors of sampling (Infinity, 2412.04431 Sec. 3.3).
         """
         most = self.config.disturb_tokens
         if not most:
@@ -154,41 +156,37 @@ class VarStage:
         hit = torch.rand(tokens.shape, device=tokens.device) < share
         return torch.where(hit, torch.randint_like(tokens, self.model.codes), tokens)
 
-    def after_step(self, step: int, optimizer: Optimizer, accelerator: "Accelerator") -> None:
-        """Nothing is left to do."""
-
-    def figures(self, accelerator: "Accelerator") -> dict[str, Any]:
-        """Loss in nats and accuracy a scale since the last call."""
-        means = accelerator.reduce(self.sums / max(1, self.micro_steps), "mean")
-        assert isinstance(means, Tensor)
+    def figures(self, processes: Processes) -> dict[str, Any]:
+        """Loss in nats and accuracy of each scale since the last call."""
+        means = processes.mean(self.sums / max(1, self.micro_steps))
         self.sums.zero_()
         self.micro_steps = 0
         return {"scale_loss": means[0].tolist(), "scale_accuracy": means[1].tolist()}
 
     @torch.no_grad()
     def validate(
-        self, network: nn.Module, batches: Iterable[Batch], accelerator: "Accelerator"
+        self, network: nn.Module, batches: Iterable[Batch], processes: Processes
     ) -> dict[str, Any]:
-        """Loss in nats a token with every label known, accuracy, both a scale, on unseen images.
+        """Loss in nats per token and accuracy, in all and of each scale; no label is dropped.
 
-        Their ratio to the entropy of the tokens' own frequencies says what the model knows.
+        `loss_over_unigram` is the loss over the entropy of the tokens' own frequencies.
         """
-        device, count = accelerator.device, len(self.model.scales)
+        device, count = processes.device, len(self.model.scales)
         sums = torch.zeros(2, count, dtype=torch.double, device=device)  # (2, K)
         images = torch.zeros((), dtype=torch.double, device=device)
         codes = torch.zeros(self.model.codes, dtype=torch.long, device=device)  # (V,)
         for batch in batches:
-            teacher_inputs, tokens = self.inputs(batch.values.to(device))
-            _, losses, right = network(batch.labels.to(device), teacher_inputs, tokens)
-            sums += torch.stack([losses, right]).double() * len(tokens)
-            images += len(tokens)
-            codes += tokens.flatten().bincount(minlength=len(codes))
-        sums, images, codes = accelerator.reduce((sums, images, codes), "sum")  # pyright: ignore
+            teacher_inputs, tokens = self.inputs(batch)
+            _, losses, right = network(batch.labels, teacher_inputs, tokens)
+            sums += torch.stack([losses, right]).double() * len(batch)
+            images += len(batch)
+            codes += count_codes([tokens], self.model.codes)[0]
+        sums, images, codes = map(processes.sum, (sums, images, codes))
         losses, right = sums / images
         weights = torch.tensor(areas(self.model.scales), dtype=torch.double, device=device)
         weights = weights / weights.sum()  # (K,)
         loss, unigram = (losses * weights).sum().item(), entropy(codes).item()
-        relative = {"loss_over_unigram": loss / unigram} if unigram else {}  # of a single code
+        relative = {"loss_over_unigram": loss / unigram} if unigram else {}  # 0: a single code
         return {
             "images": int(images),
             "loss": loss,
@@ -199,7 +197,7 @@ class VarStage:
             "scale_accuracy": right.tolist(),
         }
 
-    def pictures(self, weights: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def pictures(self, weights: Weights, batch: Batch) -> dict[str, Tensor]:
         """A grid of samples with the labels of a batch, (3, H', W') in [0, 1]."""
         pipe = self.pipeline(weights)
         labels = batch.labels.to(pipe.device)
@@ -210,13 +208,10 @@ class VarStage:
         rows = [pictures[i : i + COLUMNS] for i in range(0, len(pictures), COLUMNS)]
         return {"samples": (to_tensor([grid(rows)], 3)[0] + 1) / 2}
 
-    def pipeline(self, state: Mapping[str, Tensor]) -> Pipeline:
-        """The pipeline of a whole state dict of the objective."""
-        weights = {name.removeprefix("model."): value for name, value in state.items()}
+    def pipeline(self, weights: Weights) -> Pipeline:
+        """The pipeline with an objective's weights."""
         config = self.tokenizer.config
-        with torch.device("meta"):
-            model = build_model(self.model.config, config)
-        model.load_state_dict(weights, assign=True)
+        model = with_weights(lambda: build_model(self.model.config, config), self.stored(weights))
         whole = ModelConfig(
             config,
             self.model.config,
@@ -227,19 +222,3 @@ class VarStage:
             data=self.config.data.path,
         )
         return Pipeline(self.tokenizer, model, whole)
-
-    def write(self, weights: Mapping[str, Tensor], folder: Path) -> None:
-        """Writes a checkpoint of a whole state dict into a folder that exists."""
-        checkpoint.write(self.pipeline(weights), folder)
-
-    def read(self, folder: Path) -> dict[str, Tensor]:
-        """Reads what `write` has written, as far as it is trained."""
-        weights = read_tensors(folder / checkpoint.MODEL)
-        return {f"model.{name}": value for name, value in weights.items()}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Nothing beside weights and optimizer."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
