@@ -207,7 +207,7 @@ def prepare(model: Model, given: Tensor, guided: bool) -> tuple[Callable[[Tensor
     context = model.condition(everyone)
     modulations = model.transformer.modulations(context.vector)
     head_modulations = model.head_modulations(context.vector)
-    before = context.states.shape[1] - 1
+    before = context.slots().shape[1] - 1
     count = before + len(model.order.levels)
     cache = model.transformer.new_cache(len(everyone), count, context.mask)
 

@@ -16,16 +16,24 @@ class Context:
     """What the network reads of a condition.
 
     Attributes:
-        states: prefix (B, T, D), T >= 1; the last slot predicts the first scale.
         vector: input of every AdaLN, (B, D); None for trunks without.
+        states: prefix (B, T, D), T >= 1, whose last slot predicts the first scale; None is one
+            slot, the vector.
         mask: bool (B, T), False where a slot is padding; None where all slots count.
         positions: of the slots, (B, T); None takes 0 to T - 1.
     """
 
-    states: Tensor
-    vector: Tensor | None = None
+    vector: Tensor | None
+    states: Tensor | None = None
     mask: Tensor | None = None
     positions: Tensor | None = None
+
+    def slots(self) -> Tensor:
+        """The prefix (B, T, D)."""
+        if self.states is not None:
+            return self.states
+        assert self.vector is not None
+        return self.vector.unsqueeze(1)
 
 
 class Condition(nn.Module):
@@ -111,5 +119,4 @@ class ClassCondition(Condition):
 
     def forward(self, given: Tensor) -> Context:
         """Labels int64 (B,) to one slot, which is the input of every AdaLN too."""
-        vector = self.embedding(given)  # (B, D)
-        return Context(vector.unsqueeze(1), vector)
+        return Context(self.embedding(given))  # (B, D)

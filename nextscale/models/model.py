@@ -73,15 +73,16 @@ class Model(nn.Module):
             given: what is wanted, as `condition.read` gives it: labels int64 (B,).
             teacher_inputs: (B, N - start, C) from `order.teacher_inputs`.
         """
-        context, order = self.condition(given), self.order
-        count, before = len(order.levels), context.states.shape[1] - 1
+        context, order, count = self.condition(given), self.order, len(self.order.levels)
+        sources = self.transformer.modulation_sources(context.vector)
         start = self.embed_start(context)  # (B, T - 1 + l, D)
+        before = start.shape[1] - order.start  # T - 1
         words = self.words(teacher_inputs) + self.places(order.start, count)
         x = torch.cat([start, words.to(start.dtype)], 1)  # (B, T - 1 + N, D)
         pieces = without_padding(order.pieces(before, x.device), context.mask)
-        sources = self.transformer.modulation_sources(context.vector)
         rotation = self.rotation(context, 0, count)
-        x = self.transformer(x, sources, pieces, rotation=rotation)[:, before:]  # (B, N, D)
+        x = self.transformer(x, sources, pieces, rotation=rotation)  # (B, T - 1 + N, D)
+        x = x[:, before:] if before else x  # (B, N, D)
         if order.predictors != list(range(count)):
             x = x[:, constant(order.predictors, x.device)]  # (B, L, D)
         return self.logits(x, self.head_modulations(context.vector))
@@ -92,11 +93,11 @@ class Model(nn.Module):
 
     def embed_start(self, context: Context) -> Tensor:
         """Tokens (B, T - 1 + l, D) of the first step: the last slot at each start position."""
-        start = context.states[:, -1:] + self.start_position
+        slots = context.slots()  # (B, T, D)
+        alone = slots.shape[1] == 1
+        start = (slots if alone else slots[:, -1:]) + self.start_position
         start = start + self.places(0, self.order.start)
-        if context.states.shape[1] == 1:
-            return start
-        return torch.cat([context.states[:, :-1].to(start.dtype), start], 1)
+        return start if alone else torch.cat([slots[:, :-1].to(start.dtype), start], 1)
 
     def embed(self, step: int, vectors: Tensor) -> Tensor:
         """Tokens (B, l, D) that step > 0 reads, of its inputs (B, l, C)."""
@@ -122,8 +123,8 @@ class Model(nn.Module):
         """
         if self.config.positions != "rotary":
             return None
-        batch, slots = context.states.shape[:2]
-        device = context.states.device
+        batch, slots = context.slots().shape[:2]
+        device = self.level_embedding.device
         cells = constant(self.order.coordinates, device, torch.float32).view(-1, 2)[begin:end]
         slot = context.positions
         if slot is None:

@@ -29,7 +29,7 @@ class Prefix(ClassCondition):
         mask = torch.ones(len(given), SLOTS, dtype=torch.bool)
         mask[:, 0] = given % 2 == 0
         positions = mask.cumsum(1) - 1
-        return Context(states, vector, mask if self.masked else None, positions)
+        return Context(vector, states, mask if self.masked else None, positions)
 
 
 @pytest.fixture(autouse=True, scope="module")
