@@ -29,7 +29,6 @@ from torch.optim import Optimizer
 from torchvision.utils import make_grid
 
 from nextscale.checkpoints import checkpoint
-from nextscale.cli.training import add_training_arguments, check_run, finish
 from nextscale.config.run import TrainingConfig
 from nextscale.console.options import Stop, from_options, parser_for
 from nextscale.data.images import Batch
@@ -38,6 +37,7 @@ from nextscale.data.record import joined
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError, check_range
 from nextscale.storage.weights import read_tensors
+from nextscale.training.command import add_training_arguments, check_run, finish
 from nextscale.training.directory import RunDirectory
 from nextscale.training.engine import start_accelerator
 from nextscale.training.loop import Run

@@ -1,4 +1,4 @@
-"""What is measured by `nextscale benchmark`, and how often. No torch."""
+"""What `nextscale speed` measures and `nextscale estimate` predicts, and how often. No torch."""
 
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ class GrowthConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """`nextscale benchmark sample`.
+    """`nextscale speed sample`.
 
     Attributes:
         model: as `nextscale sample` takes it.
@@ -84,7 +84,7 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`nextscale benchmark train`.
+    """`nextscale speed train`.
 
     Attributes:
         model: whose shape is trained, as `nextscale sample` takes it; weights are fresh.

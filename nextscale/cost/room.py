@@ -17,7 +17,7 @@ def drawing_bytes(config: ModelConfig, batch: int, guided: bool, itemsize: int) 
     """Least memory in bytes that drawing a batch takes beside the weights.
 
     The keys and values of all tokens, and the logits of the finest scale, once as they are and once
-    filtered. What `benchmark.estimate` predicts is exact and takes seconds.
+    filtered. What `nextscale estimate` predicts is exact and takes seconds.
 
     Args:
         config: of a checkpoint with a transformer.

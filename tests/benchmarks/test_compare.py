@@ -15,11 +15,11 @@ import torch
 import trainings
 from diffusion import DiffusionTraining
 
-from nextscale.cli.training import add_training_arguments
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.console.options import from_options, parser_for
 from nextscale.errors import UsageError
 from nextscale.models.transformer import MLP
+from nextscale.training.command import add_training_arguments
 
 KINDS = {
     "var": VarTraining,

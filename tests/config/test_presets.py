@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nextscale.checkpoints import checkpoint
-from nextscale.cli import train_tokenizer
+from nextscale.cli.train import add_tokenizer_arguments
 from nextscale.config.presets import RELEASED, TOKENIZER_TRAINING, TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import TokenizerTraining
 from nextscale.console.options import from_options, parser_for
@@ -48,7 +48,7 @@ def test_the_tokenizer_of_emojis_is_its_preset() -> None:
 @pytest.mark.parametrize(("name", "recipe"), [("small-32", "_32"), ("small-64", "")])
 def test_a_small_preset_is_its_recipe(name: str, recipe: str) -> None:
     parser = parser_for("nextscale train tokenizer", "")
-    train_tokenizer.add_arguments(parser)
+    add_tokenizer_arguments(parser)
     file = EMOJI / f"tokenizer{recipe}.yaml"
     recipes = from_options(TokenizerTraining, parser.parse(["--config", str(file)]))
     preset = from_options(TokenizerTraining, parser.parse(["--preset", name]))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import add_device_argument, check_between
-from nextscale.console.options import Parser
+from nextscale.cli.inference import check_between
+from nextscale.console.options import Parser, add_device_argument
 from nextscale.console.progress import progress
 from nextscale.console.report import check_report, write_report
 from nextscale.errors import UsageError, escaped

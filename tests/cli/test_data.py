@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nextscale.cli.data_check import runs_of
+from nextscale.cli.data import runs_of
 from nextscale.cli.main import main
-from nextscale.cli.train_tokenizer import add_arguments as tokenizer_arguments
-from nextscale.cli.train_var import add_arguments as var_arguments
+from nextscale.cli.train import add_tokenizer_arguments, add_var_arguments
 from nextscale.config.model import ModelConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import TokenizerTraining, VarTraining
@@ -25,7 +24,7 @@ from tests.data.folders import picture, write
 
 @pytest.fixture(autouse=True)
 def _quick_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Costs that are known beforehand; `tests/benchmark` tests the estimate itself."""
+    """Costs that are known beforehand; `tests/speed` tests the estimate itself."""
 
     def estimate(config: Any, device: Any, advance: Any, whole: Any) -> dict[str, Any]:
         assert whole.tokenizer.image_channels in (1, 3)
@@ -83,7 +82,7 @@ def test_the_commands_can_be_pasted(
     told = capsys.readouterr().out.splitlines()
     for command, add, kind in zip(
         json.loads((tmp_path / "r.json").read_text())["commands"],
-        (tokenizer_arguments, var_arguments),
+        (add_tokenizer_arguments, add_var_arguments),
         (TokenizerTraining, VarTraining),
         strict=True,
     ):

@@ -1,4 +1,4 @@
-"""What the commands share that measure: device, precisions and reports."""
+"""What the commands that measure speed share: their options, and how they get a report."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -6,32 +6,43 @@ from typing import Any, TypeVar
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import add_device_argument
 from nextscale.console.messages import tell
-from nextscale.console.options import Parser, add_config, add_dataclass, from_options
+from nextscale.console.options import (
+    Parser,
+    add_config,
+    add_dataclass,
+    add_device_argument,
+    from_options,
+)
 from nextscale.console.progress import progress
 from nextscale.console.report import check_report
 
 T = TypeVar("T")
 
 
-def add_benchmark_arguments(parser: Parser, kind: type) -> None:
-    """Adds the options of a benchmark: its dataclass, and where it runs."""
+def add_speed_arguments(parser: Parser, kind: type) -> None:
+    """Adds the options of a measurement: its dataclass, and where it runs."""
     add_config(parser)
     add_dataclass(parser, kind)
     add_device_argument(parser)
 
 
-def measured(options: Namespace, kind: type[T], name: str) -> tuple[T, dict[str, Any]]:
-    """Runs `measure` of `nextscale.speed.NAME`; gives its configuration and its report."""
+def measured(options: Namespace, kind: type[T], module: str) -> tuple[T, dict[str, Any]]:
+    """Measures with a progress bar; returns the configuration and the report.
+
+    Args:
+        options: of `add_speed_arguments`.
+        kind: the dataclass.
+        module: that has `measure(config, device, advance)` and `runs(config, device)`, the number
+            of times that it calls `advance`; it is imported when the options are known to be good.
+    """
     config = from_options(kind, options)
     check_report(options.json)
     from nextscale.machine.devices import usable_device
 
-    benchmark = import_module(f"nextscale.speed.{name}")
-    device = usable_device(options.device)
-    with progress("measuring", benchmark.runs(config, device), "runs") as advance:
-        return config, benchmark.measure(config, device, advance)
+    work, device = import_module(module), usable_device(options.device)
+    with progress("measuring", work.runs(config, device), "runs") as advance:
+        return config, work.measure(config, device, advance)
 
 
 def tell_left_out(

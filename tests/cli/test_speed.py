@@ -1,4 +1,4 @@
-"""`nextscale benchmark`: tables, reports, refusals."""
+"""`nextscale speed` and `nextscale estimate`: tables, reports, refusals."""
 
 import json
 from dataclasses import replace
@@ -17,18 +17,10 @@ from nextscale.speed import drawing as sampling
 from nextscale.speed import steps as training
 
 
-def test_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "reports/growth.json"
-    words = ["--measured-sides", "1", "2", "--repeats", "1", "--width", "64", "--json", str(file)]
-    assert main(["benchmark", "growth", *words]) == 0
-    assert "| next-scale               | 11 " in capsys.readouterr().out
-    assert len(json.loads(file.read_text())["rows"]) == 3
-
-
 def test_sample(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "sample.json"
     words = ["--model", saved, "--batch", "2", "--repeats", "1", "--json", str(file)]
-    assert main(["benchmark", "sample", *words, "--no-memory", "--modes", "exact"]) == 0
+    assert main(["speed", "sample", *words, "--no-memory", "--modes", "exact"]) == 0
     assert "| exact | 2     |" in capsys.readouterr().out
     (row,) = json.loads(file.read_text())["rows"]
     assert "peak_memory_bytes" not in row
@@ -37,17 +29,12 @@ def test_sample(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_train(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "train.json"
     words = ["--model", saved, "--batch", "2", "--repeats", "1", "--json", str(file)]
-    assert main(["benchmark", "train", *words, "--no-memory", "--precision", "float32"]) == 0
+    assert main(["speed", "train", *words, "--no-memory", "--precision", "float32"]) == 0
     assert "| transformer | float32   | 2     |" in capsys.readouterr().out
     assert [row["stage"] for row in json.loads(file.read_text())["rows"]] == [
         "tokenizer",
         "transformer",
     ]
-
-
-def test_methods(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", "methods", "--depth", "1", "--repeats", "1"]) == 0
-    assert "| next-token | 256 (25.6x) |" in capsys.readouterr().out
 
 
 def test_what_a_device_emulates_is_left_out(
@@ -56,7 +43,7 @@ def test_what_a_device_emulates_is_left_out(
     for module in (sampling, training):
         monkeypatch.setattr(module, "made_for", lambda precision, device: precision == "float32")
     words = ["--model", saved, "--batch", "1", "--repeats", "1", "--no-memory"]
-    assert main(["benchmark", "train", *words]) == 0
+    assert main(["speed", "train", *words]) == 0
     told = capsys.readouterr()
     assert "bfloat16 is left out" in told.err
     assert "--precision float32 bfloat16 measures it" in told.err
@@ -77,19 +64,25 @@ def test_estimate(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_bad_input(refused, saved: str, tmp_path: Path) -> None:
-    assert "nothing is known as 'x'" in refused("benchmark", "sample", "--model", "x")
-    said = refused("benchmark", "sample", "--model", "x", "--random-weights")
+    assert "nothing is known as 'x'" in refused("speed", "sample", "--model", "x")
+    said = refused("speed", "sample", "--model", "x", "--random-weights")
     assert "nothing is known as 'x'" in said
-    said = refused("benchmark", "sample", "--model", saved, "--batch", "0")
+    said = refused("speed", "sample", "--model", saved, "--batch", "0")
     assert "batch is (0,)" in said
-    said = refused("benchmark", "sample", "--model", saved, "--modes", "fast")
+    said = refused("speed", "sample", "--model", saved, "--modes", "fast")
     assert "known: exact, compiled, int8" in said
     assert "known: sample, tokenizer" in refused("estimate", "--tasks", "fly")
-    said = refused("benchmark", "train", "--precision", "half")
+    said = refused("speed", "train", "--precision", "half")
     assert "unknown precision 'half'; known: float32, bfloat16" in said
-    assert "is a directory" in refused("benchmark", "growth", "--json", tmp_path)
-    assert "no power of two" in refused("benchmark", "growth", "--sides", "3", "4")
-    assert "known: benchmark sample, benchmark train, benchmark" in refused("benchmark", "x")
+    assert "is a directory" in refused("speed", "sample", "--json", tmp_path)
+    assert "known: speed sample, speed train" in refused("speed", "x")
+
+
+def test_the_old_name_is_told_the_new_ones(refused) -> None:
+    for words in (["benchmark"], ["benchmark", "--help"], ["benchmark", "sample", "--batch", "1"]):
+        said = refused(*words)
+        assert "`nextscale speed sample` or `nextscale speed train`" in said
+        assert "`python -m studies methods`" in said
 
 
 def test_estimate_of_presets_and_recipes(saved: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the commands of both training stages share: options of a run, and how one ends."""
+"""What the commands of all trainings share: their options, and how a run ends."""
 
 import json
 import os
