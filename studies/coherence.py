@@ -1,6 +1,6 @@
 """Where a next-scale model's FID comes from: its first scales taken from real images.
 
-    python benchmarks/coherence.py [CHECKPOINT] [--count N] [--json FILE]
+    python -m studies coherence [CHECKPOINT] [--count N] [--json FILE]
 
 Tokens of a scale are drawn independently of each other, given the coarser ones (VAR Eq. 4). What
 they then fail to agree on shows in the step of the FID from row to row: a row's first scales are
@@ -8,17 +8,16 @@ those of real training images of the same classes, the rest is drawn from all co
 last is a reconstruction.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
+from jsonargparse import Namespace
 from torch import Tensor
 
 from nextscale.checkpoints import checkpoint
+from nextscale.console.options import Parser
 from nextscale.console.progress import progress
 from nextscale.console.report import check_report, conclude
 from nextscale.data.fashion_mnist import IMAGES, LABELS, PARTS, find, read_idx
@@ -106,25 +105,19 @@ def lines(report: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures and tells; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("checkpoint", nargs="?", default=MODEL)
-    parser.add_argument("--count", type=int, default=10000, help="images a row")
-    parser.add_argument("--json", default="", help="file of the report")
-    given = parser.parse_args(arguments)
-    try:
-        check_report(given.json)
-        if given.count < 2:
-            raise UsageError(f"count is {given.count}; a FID needs at least 2 images")
-        keep_freed_memory()
-        report = measure(given.checkpoint, given.count)
-    except UsageError as error:
-        print(f"coherence: error: {error}", file=sys.stderr)
-        return 2
-    conclude(report, given.json, lines(report))
-    return 0
+def add_arguments(parser: Parser) -> None:
+    """Adds the options of `coherence`."""
+    add = parser.add_argument
+    add("checkpoint", type=str, nargs="?", default=MODEL, help=f"name or directory [{MODEL}]")
+    add("--count", type=int, default=10000, help="images a row")
+    add("--json", type=str, default="", help="file of the report")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run(options: Namespace) -> None:
+    """Measures and prints."""
+    check_report(options.json)
+    if options.count < 2:
+        raise UsageError(f"count is {options.count}; a FID needs at least 2 images")
+    keep_freed_memory()
+    report = measure(options.checkpoint, options.count)
+    conclude(report, options.json, lines(report))

@@ -6,13 +6,13 @@ The paper's ablation (VAR Sec. 5.4, Table 3) and its diffusion peers in miniatur
 from dataclasses import dataclass
 from pathlib import Path
 
-RECIPES = Path(__file__).parents[1] / "recipes/fashion_mnist/compare"
+RECIPES = Path(__file__).parents[2] / "recipes/fashion_mnist/compare"
 
 RATES = (1e-3, 3e-3, 1e-2)  # learning rates tried for every kind
 FINER_RATES = (1e-5, 3e-5, 1e-4, 3e-4, *RATES, 3e-2, 1e-1)  # and beside the best, if it is an end
 TOP_K = (0, 200, 100, 50, 25, 10, 5)
 CFG = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-PYRAMID, SINGLE = "pyramid", "single"  # tokenizers, by the names of their checkpoints
+PYRAMID, SINGLE = "pyramid", "single"  # tokenizers; `tokenizer_NAME.yaml` trains each
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import statistics
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from contenders import EQUAL_COST, FINER_RATES, PYRAMID, RATES, RECIPES, SINGLE, TRAININGS
 
 from nextscale.console.messages import tell
 from nextscale.errors import UsageError
@@ -20,6 +18,15 @@ from nextscale.storage.files import read_json, write_text
 from nextscale.storage.weights import hash_weights, read_tensors
 from nextscale.training.divergence import Diverged
 from nextscale.training.launch import STOPPED, finished, run_to_its_end
+from studies.comparison.contenders import (
+    EQUAL_COST,
+    FINER_RATES,
+    PYRAMID,
+    RATES,
+    RECIPES,
+    SINGLE,
+    TRAININGS,
+)
 
 RECORDS = "docs/results/comparison"
 SHOWN = 8  # characters of a hash
@@ -53,15 +60,16 @@ class Comparison(Records):
 
     Attributes:
         work: directory of trainings and drawn images.
-        pyramid: checkpoint of the tokenizer of next-scale and diffusion.
-        single: that of next-token.
+        pyramid: checkpoint of the tokenizer of next-scale and diffusion; empty is
+            `tokenizer_pyramid` in `work`, which is trained by its recipe if it is not there.
+        single: that of next-token, alike.
         extractor: classifier that sees and judges all images.
         max_steps: of every training, for trials; 0 is off.
     """
 
     work: str = "runs/compare"
-    pyramid: str = os.path.relpath(RECIPES / PYRAMID)
-    single: str = os.path.relpath(RECIPES / SINGLE)
+    pyramid: str = ""
+    single: str = ""
     extractor: str = "fashion-mnist"
     max_steps: int = 0
 
@@ -96,41 +104,59 @@ class Judging(Comparison):
 
 
 def trained(comparison: Comparison, name: str, seed: int, **options: Any) -> Path:
-    """The run of a recipe, trained to its end unless it was before.
+    """The run of a recipe, trained to its end unless it was before; raises as `run_recipe`."""
+    training, recipe = TRAININGS[name], RECIPES / f"{name}.yaml"
+    given = {"seed": seed, **options}
+    if comparison.max_steps:
+        given["max_steps"] = comparison.max_steps
+    tokenizer = tokenizer_of(comparison, training.tokenizer)
+    told = json.dumps([[recipe.read_text(), fingerprint(Path(tokenizer))], given])
+    shown = hashlib.sha256(told.encode()).hexdigest()[:SHOWN]  # another recipe is another run
+    telling = [f"{options[key]:g}" for key in ("learning_rate", "epochs") if key in options]
+    out = Path(comparison.work) / "-".join([name, str(seed), *telling, shown])
+    own = training.command == "diffusion"
+    program = ["studies", "diffusion", "train"] if own else ["nextscale", "train", training.command]
+    run_recipe(program, recipe, out, {**given, "tokenizer": tokenizer})
+    return out
+
+
+def tokenizer_of(comparison: Comparison, name: str) -> str:
+    """The checkpoint of a tokenizer, which is trained if none is given; raises as `run_recipe`."""
+    if given := {PYRAMID: comparison.pyramid, SINGLE: comparison.single}[name]:
+        return given
+    recipe, trial = f"tokenizer_{name}", comparison.max_steps
+    out = Path(comparison.work) / (f"{recipe}-{trial}" if trial else recipe)
+    steps = {"max_steps": trial} if trial else {}
+    run_recipe(["nextscale", "train", "tokenizer"], RECIPES / f"{recipe}.yaml", out, steps)
+    return str(out / "final")
+
+
+def run_recipe(program: list[str], recipe: Path, out: Path, options: Mapping[str, Any]) -> None:
+    """Trains a recipe to its end, unless that was done before.
+
+    Args:
+        program: the module that trains, and its command.
+        recipe: YAML file of options.
+        out: directory of the run, which is continued where it was stopped.
+        options: override those of the recipe.
 
     Raises:
         Diverged: if its loss was not finite.
         KeyboardInterrupt: if it was told to stop; it has saved.
         UsageError: if the training fails otherwise; it has told why.
     """
-    training, recipe = TRAININGS[name], RECIPES / f"{name}.yaml"
-    given = {"seed": seed, **options}
-    shaped_by: list[Any] = [recipe.read_text()]
-    if comparison.max_steps:
-        given["max_steps"] = comparison.max_steps
-    given["tokenizer"] = place = tokenizer_of(comparison, training.tokenizer)
-    shaped_by.append(fingerprint(Path(place)))
-    telling = [f"{options[key]:g}" for key in ("learning_rate", "epochs") if key in options]
-    told = json.dumps([shaped_by, {k: v for k, v in given.items() if k != "tokenizer"}])
-    shown = hashlib.sha256(told.encode()).hexdigest()[:SHOWN]  # another recipe is another run
-    label = "-".join([name, str(seed), *telling, shown])
-    out = Path(comparison.work) / label
     if finished(out):
-        return out
-    program = ["-m", "nextscale", "train", training.command]
-    if training.command == "diffusion":
-        program = [str(Path(__file__).with_name("diffusion.py")), "train"]
-    given = {"config": recipe, "out": out, **given}  # what follows a recipe overrides it
+        return
+    given = {"config": recipe, "out": out, **options}
     words = [word for key, value in given.items() for word in (dashed(key), str(value))]
-    tell(f"training {label}")
-    code = run_to_its_end([sys.executable, *program, *words, "--resume"])
+    tell(f"training {out.name}")
+    code = run_to_its_end([sys.executable, "-m", *program, *words, "--resume"])
     if code in STOPPED:
         raise KeyboardInterrupt
     if code and diverged(out):
         raise Diverged(f"the training in {out} diverged")
     if code:
         raise UsageError(f"the training in {out} ended with code {code}; run this again to go on")
-    return out
 
 
 def diverged(run: Path) -> bool:
@@ -147,11 +173,6 @@ def fingerprint(checkpoint: Path) -> list[str]:
 def dashed(name: str) -> str:
     """An option as it is typed."""
     return "--" + name.replace("_", "-")
-
-
-def tokenizer_of(comparison: Comparison, name: str) -> str:
-    """The checkpoint of a tokenizer."""
-    return {PYRAMID: comparison.pyramid, SINGLE: comparison.single}[name]
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:

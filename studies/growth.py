@@ -4,21 +4,63 @@ Next-token without a cache grows as side^6, with one as side^4; next-scale as si
 steps instead of side^2.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from torch import Tensor
 
-from nextscale.config.model import TransformerConfig
-from nextscale.config.speed import GrowthConfig
+from nextscale.config.model import LARGEST_WIDTH, TransformerConfig
+from nextscale.config.speed import MOST_REPEATS
+from nextscale.console.options import Parser
+from nextscale.console.report import conclude
 from nextscale.cost.room import check_room
+from nextscale.errors import UsageError, check_range, shown
 from nextscale.models.transformer import Piece, Transformer
-from nextscale.scales import Scales, length, spans
-from nextscale.speed.timing import Parts, exponent, in_turn, machine, stopwatch
+from nextscale.scales import LARGEST_SIDE, Scales, length, spans
+from nextscale.speed.command import add_speed_arguments, measured
+from nextscale.speed.timing import Parts, in_turn, machine, stopwatch
 
 METHODS = ("next-token without cache", "next-token", "next-scale")
 PAPER = dict(zip(METHODS, (6, None, 4), strict=True))  # exponents that the paper proves
+
+
+@dataclass(frozen=True)
+class GrowthConfig:
+    """`python -m studies growth`.
+
+    Attributes:
+        sides: of token maps whose attention is counted; powers of two.
+        measured_sides: of token maps that are drawn; powers of two.
+        depth: of the trunk that is measured.
+        width: of the trunk, whose heads are 64 wide.
+        repeats: measurements; the median is reported.
+        json: also write the report there.
+    """
+
+    sides: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    measured_sides: tuple[int, ...] = (4, 8, 16, 32)
+    depth: int = 2
+    width: int = 256
+    repeats: int = 3
+    json: str = ""
+
+    def __post_init__(self) -> None:
+        check_range(self, "repeats", 1, MOST_REPEATS)
+        TransformerConfig(depth=self.depth, width=self.width)
+        check_range(
+            self, "width", 1, LARGEST_WIDTH
+        )  # which a transformer would take for 64 * depth
+        for side in (*self.sides, *self.measured_sides):
+            if not 1 <= side <= LARGEST_SIDE or side & (side - 1):
+                raise UsageError(
+                    f"side {shown(side)} is no power of two up to {LARGEST_SIDE}; scales double"
+                )
+        for name, sides in (("sides", self.sides), ("measured_sides", self.measured_sides)):
+            if len(set(sides)) < 2:
+                raise UsageError(f"{name} holds one size; an exponent needs two or more")
 
 
 def doubling(side: int) -> Scales:
@@ -80,6 +122,13 @@ def drawn(trunk: Transformer, method: str, side: int) -> Callable[[], Parts]:
     return run
 
 
+def exponent(sizes: Sequence[float], values: Iterable[float]) -> float:
+    """p of the power law values = c · sizes^p, by least squares of the logarithms."""
+    x = torch.tensor(sizes, dtype=torch.double).log()
+    y = torch.tensor(list(values), dtype=torch.double).log()
+    return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+
+
 def measure(
     config: GrowthConfig, device: torch.device, advance: Callable[[int], None]
 ) -> dict[str, Any]:
@@ -120,3 +169,31 @@ def runs(config: GrowthConfig, device: torch.device) -> int:
     """Number of runs of `measure`."""
     del device
     return len(config.measured_sides) * len(METHODS) * (config.repeats + 1)
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds the options of `growth`."""
+    add_speed_arguments(parser, GrowthConfig)
+
+
+def run(options: Namespace) -> int:
+    """Counts, measures and prints a table."""
+    config, report = measured(options, GrowthConfig, __name__)
+    side, drawn = max(config.sides), max(config.measured_sides)
+    conclude(
+        report,
+        config.json,
+        [
+            {
+                "method": row["method"],
+                f"steps at {side}": f"{row['steps'][side]:,}",
+                f"attention at {side}, TFLOP": f"{row['attention_flops'][side] / 1e12:.4g}",
+                "exponent": f"{row['exponent']:.2f}",
+                "paper's": str(row["paper_exponent"] or ""),
+                f"seconds at {drawn}": f"{row['measured_seconds'][drawn]:.4g}",
+                "measured exponent": f"{row['measured_exponent']:.2f}",
+            }
+            for row in report["rows"]
+        ],
+    )
+    return 0

@@ -5,25 +5,64 @@ diffusion peer is diffusers' `DiTTransformer2DModel` of the same depth and width
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from torch import nn
 
 from nextscale.config.model import RELEASED_256, TokenizerConfig, TransformerConfig
-from nextscale.config.speed import MethodsConfig
+from nextscale.config.speed import MOST_AT_ONCE, MOST_REPEATS
+from nextscale.console.options import Parser
+from nextscale.console.report import conclude
 from nextscale.cost.flops import parameters
 from nextscale.cost.room import check_room
+from nextscale.errors import UsageError, check_range
 from nextscale.generation.sampling import generate, last_state
 from nextscale.machine.heap import keep_freed_memory
 from nextscale.models.build import build_model
 from nextscale.scales import Scales, length, spans
+from nextscale.speed.command import add_speed_arguments, measured
 from nextscale.speed.timing import Parts, in_turn, machine, stopwatch
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 METHODS = ("next-scale", "next-token", "diffusion")
 SCALES: dict[str, Scales] = {"next-scale": RELEASED_256, "next-token": RELEASED_256[-1:]}
 FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class MethodsConfig:
+    """`python -m studies methods`.
+
+    Attributes:
+        depth: of the trunk.
+        width: of the trunk, whose heads are 64 wide; 0 is 64 * depth.
+        batch: images drawn at once.
+        diffusion_steps: of the diffusion peer.
+        timed_steps: of them, which are measured and stand for all.
+        repeats: measurements of each method; the median is reported.
+        json: also write the report there.
+    """
+
+    depth: int = 16
+    width: int = 0
+    batch: int = 1
+    diffusion_steps: int = 250
+    timed_steps: int = 5
+    repeats: int = 3
+    json: str = ""
+
+    def __post_init__(self) -> None:
+        check_range(self, "batch", 1, MOST_AT_ONCE)
+        check_range(self, "diffusion_steps timed_steps repeats", 1, MOST_REPEATS)
+        if self.width % 64:
+            raise UsageError(f"width is {self.width}; it must be a multiple of 64")
+        shape = TransformerConfig(depth=self.depth, width=self.width)
+        object.__setattr__(self, "width", shape.width)
+        if self.timed_steps > self.diffusion_steps:
+            raise UsageError(f"timed_steps is {self.timed_steps}; there are {self.diffusion_steps}")
 
 
 def drawing(
@@ -133,3 +172,30 @@ def runs(config: MethodsConfig, device: torch.device) -> int:
     """Number of runs of `measure`."""
     del device
     return len(METHODS) * (config.repeats + 1)
+
+
+def add_arguments(parser: Parser) -> None:
+    """Adds the options of `methods`."""
+    add_speed_arguments(parser, MethodsConfig)
+
+
+def run(options: Namespace) -> int:
+    """Measures and prints a table."""
+    config, report = measured(options, MethodsConfig, __name__)
+    conclude(
+        report,
+        config.json,
+        [
+            {
+                "method": row["method"],
+                "steps": f"{row['steps']} ({row['ratios']['steps']:.3g}x)",
+                "GB read an image": f"{row['bytes_read_per_image'] / 1e9:.4g} "
+                f"({row['ratios']['bytes_read_per_image']:.3g}x)",
+                "seconds an image": f"{row['seconds_per_image']:.4g} "
+                f"({row['ratios']['seconds_per_image']:.3g}x)",
+                "spread": f"{row['spread']:.0%}",
+            }
+            for row in report["rows"]
+        ],
+    )
+    return 0

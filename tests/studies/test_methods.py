@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from nextscale.config.speed import MethodsConfig
 from nextscale.errors import UsageError
-from nextscale.speed import methods
+from studies import methods
+from studies.__main__ import main
+from studies.methods import MethodsConfig
 
 CPU = torch.device("cpu")
 
@@ -55,3 +56,8 @@ def test_weights_that_every_step_reads() -> None:
 def test_bad_options(options, told) -> None:
     with pytest.raises(UsageError, match=told):
         MethodsConfig(**options)
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--depth", "1", "--repeats", "1"]) == 0
+    assert "| next-token | 256 (25.6x) |" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import coherence
 import pytest
 import torch
 
@@ -10,6 +9,8 @@ from nextscale.checkpoints import checkpoint
 from nextscale.data.fashion_mnist import PACKAGED
 from nextscale.generation.sampling import generate, last_state
 from nextscale.storage.files import read_json
+from studies import coherence
+from studies.__main__ import main
 
 LABELS = torch.tensor([0, 1, 2, 0, 1])
 SEED = 7  # of the first image
@@ -31,7 +32,7 @@ def test_no_scale_given_is_a_drawing(pipe, images) -> None:
 @pytest.mark.skipif(not PACKAGED.is_dir(), reason="Fashion-MNIST is not here")
 def test_report(tmp_path: Path, capsys) -> None:
     file = tmp_path / "report.json"
-    assert coherence.main(["--count", "12", "--json", str(file)]) == 0
+    assert main(["coherence", "--count", "12", "--json", str(file)]) == 0
     rows = read_json(file)["rows"]
     scales = checkpoint.config_of(coherence.MODEL).tokenizer.scales
     assert [row["given_scales"] for row in rows] == list(range(len(scales) + 1))
@@ -40,8 +41,8 @@ def test_report(tmp_path: Path, capsys) -> None:
 
 
 def test_bad_input_is_told(saved: str, tmp_path: Path, capsys) -> None:
-    assert coherence.main(["--count", "1"]) == 2
-    assert coherence.main([saved]) == 2  # trained on nothing that is known
-    assert coherence.main([str(tmp_path / "missing")]) == 2
-    assert coherence.main(["--json", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.count("coherence: error: ") == 4
+    assert main(["coherence", "--count", "1"]) == 2
+    assert main(["coherence", saved]) == 2  # trained on nothing that is known
+    assert main(["coherence", str(tmp_path / "missing")]) == 2
+    assert main(["coherence", "--json", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("studies: error: ") == 4

@@ -1,11 +1,10 @@
 """The diffusion peer of the comparison (VAR Table 1): DiT, trained by the project's own loop.
 
-`python benchmarks/diffusion.py train --tokenizer CHECKPOINT --out RUN`. What is drawn and by which
-network stands in `dit`, how in `denoising`; `compare` takes what it needs from here.
+`python -m studies diffusion train --tokenizer CHECKPOINT --out RUN`. The network is in `dit`,
+sampling in `denoising`.
 """
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -13,24 +12,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from denoising import build_scheduler, generators_of, noise_of, sample, sampling_flops
 from diffusers import DiTTransformer2DModel
-from dit import (
-    Diffusion,
-    DiffusionConfig,
-    DiTConfig,
-    build_transformer,
-    load_diffusion,
-    write_diffusion,
-)
-from latents import Latents, prepare_latents
+from jsonargparse import Namespace
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchvision.utils import make_grid
 
 from nextscale.checkpoints import checkpoint
 from nextscale.config.run import TrainingConfig
-from nextscale.console.options import Stop, from_options, parser_for
+from nextscale.console.options import Parser, from_options
 from nextscale.data.images import Batch
 from nextscale.data.order import steps_in_epoch, uniforms
 from nextscale.data.record import joined
@@ -42,8 +32,15 @@ from nextscale.training.directory import RunDirectory
 from nextscale.training.engine import start_accelerator
 from nextscale.training.loop import Run
 from nextscale.training.schedule import parameter_groups
-
-__all__ = ["DiffusionTraining", "load_diffusion", "sample", "sampling_flops", "train"]
+from studies.diffusion.denoising import build_scheduler, generators_of, noise_of, sample
+from studies.diffusion.dit import (
+    Diffusion,
+    DiffusionConfig,
+    DiTConfig,
+    build_transformer,
+    write_diffusion,
+)
+from studies.diffusion.latents import Latents, prepare_latents
 
 COMMAND = "train diffusion"
 LEVELS = 20  # timesteps of a validation, evenly spread; image i is judged at level i modulo this
@@ -52,7 +49,7 @@ PICTURES = {"cfg": 1.5, "steps": 25}  # of the samples during a run, by DDIM
 
 @dataclass(frozen=True)
 class DiffusionTraining(DiTConfig, TrainingConfig):
-    """`python benchmarks/diffusion.py train`.
+    """`python -m studies diffusion train`.
 
     Adam's decays and the absence of weight decay are DiT's; its average of the weights, 0.9999, is
     for runs of more than ten thousand steps.
@@ -241,28 +238,14 @@ def train(config: DiffusionTraining) -> Path:
     return Run(config, stage, training, validation, accelerator).train()
 
 
-def run(words: Sequence[str]) -> int:
-    """Runs the command that the words begin with; returns its exit code."""
-    if words[:1] != ["train"]:
-        raise UsageError(f"unknown command {' '.join(words[:1])!r}; known: train")
-    parser = parser_for(
-        "python benchmarks/diffusion.py train", "train a diffusion transformer, VAR's peer"
-    )
+def add_arguments(parser: Parser) -> None:
+    """Adds the options of `diffusion train`."""
     add_training_arguments(parser, DiffusionTraining, COMMAND)
-    config = from_options(DiffusionTraining, parser.parse(words[1:]))
-    return finish(partial(train, config))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code as `nextscale` does, 2 at bad input."""
-    try:
-        return run(list(sys.argv[1:] if arguments is None else arguments))
-    except Stop as stop:
-        return stop.code
-    except (UsageError, OSError) as error:  # the latter: a full disk, a place without permission
-        print(f"diffusion: error: {error}", file=sys.stderr)
-        return 2
+def run(options: Namespace) -> int:
+    """Trains as the options say; returns 128 + signal where the run was interrupted."""
+    return finish(partial(train, from_options(DiffusionTraining, options)))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMANDS = {"train": (add_arguments, run)}

@@ -14,7 +14,6 @@ from typing import Literal
 import torch
 from diffusers import DiTTransformer2DModel
 from diffusers.models.attention_processor import AttnProcessor
-from latents import Latents
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,6 +23,7 @@ from nextscale.errors import UsageError, check_range
 from nextscale.storage.files import read_json
 from nextscale.storage.weights import load_weights, placed, read_tensors, stored
 from nextscale.tokenizer.tokenizer import Tokenizer
+from studies.diffusion.latents import Latents
 
 EMBEDDING_STD = 0.02  # released DiT: start of the class table and the timestep's two layers
 

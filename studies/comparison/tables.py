@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from contenders import PYRAMID, ROWS, SHARES, SINGLE, TRAININGS
 
 from nextscale.errors import UsageError
 from nextscale.storage.files import read_json, replacing_file, write_text
+from studies.comparison.contenders import PYRAMID, ROWS, SHARES, SINGLE, TRAININGS
 
 mpl.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
@@ -52,7 +52,7 @@ def write_results(records: Path) -> Path:
         if (records / f"row_{name}.json").is_file()
     }
     if not rows:
-        raise UsageError(f"{records} holds no row; `python benchmarks/compare.py run` makes them")
+        raise UsageError(f"{records} holds no row; `python -m studies compare run` makes them")
     known = records / "seconds.json"
     timed = read_json(known) if known.is_file() else {}
     seconds, rates = timed.get("median", {}), timed.get("training_images_per_second", {})
@@ -75,7 +75,7 @@ def table(records: Path, rows: dict[str, Any], timed: dict[str, Any]) -> str:
         "",
         f"Fashion-MNIST, {next(iter(rows.values()))['images_judged']:,} drawn images against the "
         "10,000 test images, features of the bundled classifier, which is also the judge of "
-        "rejection sampling. Made by `python benchmarks/compare.py run`, `time` and `table` on a "
+        "rejection sampling. Made by `python -m studies compare run`, `time` and `table` on a "
         "CPU. Figures are means over seeds of drawing and of training, with the largest deviation "
         "of a FID in brackets. Transformers see the same images, five epochs; diffusion gets the "
         "arithmetic of AdaLN's row instead, which is more epochs of a smaller sequence. The two "

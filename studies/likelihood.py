@@ -1,31 +1,37 @@
 """A generative model as a classifier: Bayes' rule over the classes, on Fashion-MNIST's test images.
 
-    python benchmarks/likelihood.py
-
-writes docs/results/likelihood.json.
+python -m studies likelihood
 """
 
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
+from jsonargparse import Namespace
 
 from nextscale.checkpoints import checkpoint
+from nextscale.console.options import Parser
 from nextscale.console.progress import progress
+from nextscale.console.report import check_report, write_report
 from nextscale.data.fashion_mnist import IMAGES, LABELS, PARTS, find, read_idx
 from nextscale.generation.likelihood import class_log_probabilities
 from nextscale.machine.heap import keep_freed_memory
 from nextscale.pictures.pixels import to_tensor
-from nextscale.storage.files import write_text
 
 MODEL = "fashion-mnist"
-RESULT = Path(__file__).parents[1] / "docs/results/likelihood.json"
+RESULT = "docs/results/likelihood.json"
 BATCH = 250
 
 
-def main() -> None:
+def add_arguments(parser: Parser) -> None:
+    """Adds the options of `likelihood`."""
+    parser.add_argument("--json", type=str, default=RESULT, help="file of the report")
+
+
+def run(options: Namespace) -> None:
+    """Classifies all test images, writes the report and prints it."""
+    check_report(options.json)
     keep_freed_memory()
     pipe = checkpoint.load(MODEL)
     pixels = read_idx(find(), f"{PARTS['validation']}-{IMAGES}")
@@ -45,9 +51,5 @@ def main() -> None:
         "nats_of_the_right_class": float(-scores.gather(1, labels[:, None]).double().mean()),
         "seconds": time.perf_counter() - begin,
     }
-    write_text(RESULT, json.dumps(result, indent=2) + "\n")
+    write_report(result, options.json)
     print(json.dumps(result, indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -5,21 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import compare
-import contenders
-import jury
 import matplotlib.pyplot as plt
 import pytest
-import tables
 import torch
-import trainings
-from diffusion import DiffusionTraining
 
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.console.options import from_options, parser_for
 from nextscale.errors import UsageError
 from nextscale.models.transformer import MLP
 from nextscale.training.command import add_training_arguments
+from studies.__main__ import main
+from studies.comparison import contenders, jury, tables, trainings
+from studies.diffusion.train import DiffusionTraining
 
 KINDS = {
     "var": VarTraining,
@@ -132,8 +129,8 @@ def test_diffusion_gets_the_arithmetic_of_its_peer(
 
 def test_table_and_figures(tmp_path: Path) -> None:
     records = tmp_path / "comparison"
-    command = ["table", "--records", str(records)]
-    assert compare.main(command) == 2
+    command = ["compare", "table", "--records", str(records)]
+    assert main(command) == 2
     figures = {"inception_score": 5.0, "precision": 0.8, "recall": 0.7, "class_accuracy": 0.9}
     for i, name in enumerate(("ar", "normalized", "dit_ddim")):
         row = contenders.ROWS[name]
@@ -162,7 +159,7 @@ def test_table_and_figures(tmp_path: Path) -> None:
         "date": "2026-11-27",
     }
     trainings.Comparison(records=str(records)).keep("seconds", seconds)
-    assert compare.main(command) == 0
+    assert main(command) == 0
     page = (tmp_path / "comparison.md").read_text()
     assert "| next-token | 0.050 (±0.050) | 5.00 | 0.80 | 0.70 | 90.0% | 2,000,000 | 49 |" in page
     assert "| 49 | 0.0200 | 3 | 2.00 |" in page
@@ -210,7 +207,7 @@ def test_images_that_are_judged_are_those_of_users_but_for_rounding(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "unknown command"),
+        ([], "'compare' needs a second word; known: compare run"),
         (["run", "--max-steps", "20"], "trials of --max-steps need records of their own"),
         (["table", "--only", "var"], "--only"),
         (["run", "--only", "gan"], "unknown training 'gan'; known: pyramid, single, ar"),
@@ -220,7 +217,7 @@ def test_images_that_are_judged_are_those_of_users_but_for_rounding(
     ],
 )
 def test_bad_input_is_one_line(words, told, capsys: pytest.CaptureFixture[str]) -> None:
-    assert compare.main(words) == 2
+    assert main(["compare", *words]) == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("compare: error: ")
+    assert said.startswith("studies: error: ")
     assert told in said

@@ -1,14 +1,13 @@
 """How well holes are filled: next-scale against free drawing, OpenCV and next-token.
 
-    python benchmarks/edits.py run --next-token runs/compare/ar-0-0.003/final
-    python benchmarks/edits.py table
+    python -m studies edits run --next-token runs/compare/ar-0-0.003/final
+    python -m studies edits table
 
 `run` fills holes of test images and judges them; what is recorded is not made again. `table` writes
-docs/results/edits.md and a sheet of pictures. The next-token model is one of `compare.py`.
+docs/results/edits.md and a sheet of pictures. The next-token model is one of `compare run`.
 """
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +17,17 @@ import cv2
 import numpy as np
 import torch
 from accelerate import PartialState
-from holes import distance_to_hole, known_in
 from torch import Tensor
 
 from nextscale.checkpoints import checkpoint
+from nextscale.console.commands import configured
 from nextscale.console.messages import tell
-from nextscale.console.options import Stop, add_dataclass, from_options, parser_for
 from nextscale.console.progress import progress
 from nextscale.data.fashion_mnist import LABELS, PARTS, find, read_idx
 from nextscale.editing.candidates import Attempt, attempt, best_of
 from nextscale.editing.holes import fill_holes
 from nextscale.editing.masks import keep_per_scale
 from nextscale.editing.seams import paste
-from nextscale.errors import UsageError
 from nextscale.evaluation.features import features_of, see
 from nextscale.evaluation.metrics import Features, frechet_distance
 from nextscale.evaluation.sets import ImageSet, open_raw
@@ -40,6 +37,7 @@ from nextscale.pictures.grids import grid
 from nextscale.pictures.pixels import to_pictures, to_pixels, to_tensor
 from nextscale.pipeline import Pipeline
 from nextscale.storage.files import read_json, write_text
+from studies.holes import distance_to_hole, known_in
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 KINDS = ("centre", "half", "strokes", "border")
@@ -230,7 +228,7 @@ def table(editing: Editing) -> None:
         "Known pixels are put back before judging, except for `raw FID`; next-"
         "scale does not see what is in the hole unless its row says so. The images themselves have "
         f"a FID (classifier) of {images['fid']:.3f} and {images['class_accuracy']:.1%} accuracy. "
-        "Made by `python benchmarks/edits.py run` and `table`.",
+        "Made by `python -m studies edits run` and `table`.",
     ]
     methods = methods_of(editing)
     names = list(dict.fromkeys([*methods, NEXT_TOKEN]))  # it may be recorded
@@ -305,21 +303,4 @@ def keep(place: Path, values: dict[str, Any]) -> None:
     write_text(place, json.dumps(values, indent=2) + "\n")
 
 
-def main(words: Sequence[str]) -> int:
-    commands = {"run": run, "table": table}
-    parser = parser_for("edits.py", "measure how well holes are filled")
-    parser.add_argument("command", choices=tuple(commands), help="see above")
-    add_dataclass(parser, Editing)
-    try:
-        options = parser.parse(words)
-        commands[options.command](from_options(Editing, options))
-    except Stop as stop:
-        return stop.code
-    except UsageError as error:
-        print(f"edits: error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+COMMANDS = {"run": configured(Editing, run), "table": configured(Editing, table)}

@@ -1,9 +1,9 @@
 """Next-scale against next-token and diffusion on equal terms (VAR Tables 1 and 3 in miniature).
 
-    python benchmarks/compare.py run
-    python benchmarks/compare.py time
-    python benchmarks/compare.py table
-    python benchmarks/compare.py judge --row dit_ddim --checkpoint DIRECTORY --cfg 2
+    python -m studies compare run
+    python -m studies compare time
+    python -m studies compare table
+    python -m studies compare judge --row dit_ddim --checkpoint DIRECTORY --cfg 2
 
 `run` tunes, trains, draws and judges whatever is not recorded yet, and goes on where it was
 stopped, also without the trainings of rows that are recorded; `time` measures seconds an image and
@@ -16,16 +16,22 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from contenders import PYRAMID, ROWS, SHARES, SINGLE, TRAININGS
-from jury import Jury, drawing_precision, judge_of, open_contender
-from tables import write_results
-from trainings import (
+
+from nextscale.console.commands import configured
+from nextscale.console.messages import tell
+from nextscale.errors import UsageError
+from nextscale.machine.devices import best_device
+from nextscale.speed.timing import machine
+from nextscale.training.launch import run_to_its_end
+from studies.comparison.contenders import PYRAMID, ROWS, SHARES, SINGLE, TRAININGS
+from studies.comparison.jury import Jury, drawing_precision, judge_of, open_contender
+from studies.comparison.tables import write_results
+from studies.comparison.trainings import (
     Comparison,
     Judging,
     Records,
@@ -37,13 +43,6 @@ from trainings import (
     training_rate,
     tuned_rate,
 )
-
-from nextscale.console.messages import tell
-from nextscale.console.options import Stop, add_dataclass, from_options, parser_for
-from nextscale.errors import UsageError
-from nextscale.machine.devices import best_device
-from nextscale.speed.timing import machine
-from nextscale.training.launch import run_to_its_end
 
 TIMED = 50  # images drawn at once when seconds are measured
 REPEATS = 5
@@ -160,7 +159,9 @@ def measure_time(comparison: Comparison) -> None:
             contenders[name] = open_contender(row, place, known["tuning"]["options"])
             judges[name] = judge_of(row, place, comparison.extractor)
     if not contenders:
-        raise UsageError(f"{comparison.records} holds no row; `compare.py run` makes them")
+        raise UsageError(
+            f"{comparison.records} holds no row; `python -m studies compare run` makes them"
+        )
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     labels = torch.arange(TIMED) % 10
     for _ in range(REPEATS):
@@ -191,33 +192,14 @@ def judge(trial: Trial) -> None:
     print(json.dumps(jury.judge_options(row, Path(trial.checkpoint), options), indent=2))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns its exit code as `nextscale` does, 2 at bad input."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, tuple[type, Callable[[Any], None]]] = {
-        "run": (Judging, run),
-        "time": (Comparison, measure_time),
-        "table": (Records, lambda given: tell(f"see {write_results(Path(given.records))}")),
-        "judge": (Trial, judge),
-    }
-    try:
-        if not words or words[0] not in commands:
-            known = ", ".join(commands)
-            raise UsageError(f"unknown command {' '.join(words[:1])!r}; known: {known}")
-        parser = parser_for(f"python benchmarks/compare.py {words[0]}", "compare on equal terms")
-        kind, command = commands[words[0]]
-        add_dataclass(parser, kind)
-        command(from_options(kind, parser.parse(words[1:])))
-    except Stop as stop:
-        return stop.code
-    except (UsageError, OSError) as error:  # the latter: a full disk, a place without permission
-        print(f"compare: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("compare: interrupted; run this again to go on", file=sys.stderr)
-        return 130
-    return 0
+def show(records: Records) -> None:
+    """Writes the table and the figures."""
+    tell(f"see {write_results(Path(records.records))}")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+COMMANDS = {
+    "run": configured(Judging, run),
+    "time": configured(Comparison, measure_time),
+    "table": configured(Records, show),
+    "judge": configured(Trial, judge),
+}

@@ -1,14 +1,17 @@
 """Counted growth is the arithmetic of the steps themselves, and its exponents are the paper's."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from nextscale.config.model import TransformerConfig
-from nextscale.config.speed import GrowthConfig
 from nextscale.errors import UsageError
 from nextscale.models.transformer import Transformer
-from nextscale.speed import growth
-from nextscale.speed.timing import exponent
+from nextscale.storage.files import read_json
+from studies import growth
+from studies.__main__ import main
+from studies.growth import GrowthConfig, exponent
 
 TRUNK = TransformerConfig(depth=1, width=8, heads=1)
 
@@ -77,3 +80,11 @@ def test_report() -> None:
 def test_bad_options(options, told) -> None:
     with pytest.raises(UsageError, match=told):
         GrowthConfig(**options)
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "reports/growth.json"
+    words = ["--measured-sides", "1", "2", "--repeats", "1", "--width", "64", "--json", str(file)]
+    assert main(["growth", *words]) == 0
+    assert "| next-scale               | 11 " in capsys.readouterr().out
+    assert len(read_json(file)["rows"]) == 3

@@ -2,21 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import compare
-import contenders
-import jury
 import numpy as np
 import pytest
-import trainings
-from contenders import Row
 
 from nextscale.evaluation.drawing import Drawing
 from nextscale.evaluation.metrics import Features
 from nextscale.storage.files import read_json
 from nextscale.training.divergence import Diverged
+from studies.__main__ import main
+from studies.comparison import compare, contenders, jury, trainings
+from studies.comparison.contenders import Row
 
 COUNT, TUNING_COUNT = 30, 12
 ROWS = {
@@ -73,7 +72,7 @@ def recorded(words: list[str]) -> dict[str, Any]:
 
 
 def test_rows(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compare.main(["run", *words]) == 0
+    assert main(["compare", "run", *words]) == 0
     rows = recorded(words)
     plain, guided, kept = (rows[f"row_{name}"] for name in ROWS)
     drawn = [(run["training_seed"], run["seed"]) for run in plain["runs"]]
@@ -92,7 +91,7 @@ def test_rows(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept["runs"][0]["class_accuracy"] >= guided["runs"][0]["class_accuracy"]
     monkeypatch.setattr(Drawing, "make", None)  # nothing is made again
     monkeypatch.setattr(trainings, "trained", None)
-    assert compare.main(["run", *words]) == 0
+    assert main(["compare", "run", *words]) == 0
     assert recorded(words) == rows
 
 
@@ -108,15 +107,15 @@ def test_a_comparison_that_is_stopped_goes_on(
         return make(self, part, *given)
 
     monkeypatch.setattr(Drawing, "make", count)
-    assert compare.main(["run", *words]) == 130
+    assert main(["compare", "run", *words]) == 130
     assert list(recorded(words)) == ["row_var"]
-    assert compare.main(["run", *words]) == 0
+    assert main(["compare", "run", *words]) == 0
     stopped, drawn = recorded(words), len(parts) - 1
     for file in Path(words[1]).glob("row_*.json"):
         file.unlink()
     shutil.rmtree(words[3])
     parts[:] = [range(0)] * 100  # none is stopped
-    assert compare.main(["run", *words]) == 0
+    assert main(["compare", "run", *words]) == 0
     assert len(parts) - 100 == drawn
     assert recorded(words) == stopped
 
@@ -124,24 +123,24 @@ def test_a_comparison_that_is_stopped_goes_on(
 def test_a_checkpoint_is_judged_as_tuning_does(
     words: list[str], saved: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert compare.main(["run", *words]) == 0
+    assert main(["compare", "run", *words]) == 0
     entry = recorded(words)["row_guidance"]["tuning"]["tried"][-1]
     given = ["--top-k", str(entry["top_k"]), "--cfg", str(entry["cfg"])]
     given += ["--count", str(TUNING_COUNT), *words[2:6]]
-    assert compare.main(["judge", "--row", "guidance", "--checkpoint", saved, *given]) == 0
+    assert main(["compare", "judge", "--row", "guidance", "--checkpoint", saved, *given]) == 0
     assert json.loads(capsys.readouterr().out)["fid"] == entry["fid"]
 
 
 def test_a_trial_is_judged_at_its_end_alone(words: list[str]) -> None:
     """Trials of --max-steps end before the first share of their training."""
-    assert compare.main(["run", *words, "--max-steps", "5"]) == 0
+    assert main(["compare", "run", *words, "--max-steps", "5"]) == 0
     assert recorded(words)["row_var"]["on_the_way"] == []
 
 
 def test_time_tunes_nothing_and_counts_the_judge(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert compare.main(["run", *words]) == 0
+    assert main(["compare", "run", *words]) == 0
     records, judged = Path(words[1]), []
     (records / "rate_var.json").unlink()
 
@@ -151,7 +150,7 @@ def test_time_tunes_nothing_and_counts_the_judge(
     monkeypatch.setattr(compare, "judge_of", judge_of)
     monkeypatch.setattr(compare, "TIMED", 4)
     monkeypatch.setattr(trainings, "RECORDS", words[1])  # the true records may be timed, too
-    assert compare.main(["time", *words[:6]]) == 0
+    assert main(["compare", "time", *words[:6]]) == 0
     assert not (records / "rate_var.json").exists()
     told = read_json(records / "seconds.json")
     assert told["median"].keys() == ROWS.keys()
@@ -188,7 +187,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
         assert command[5] == "--config"  # it would override what stands before it
         out = Path(given["--out"])
         out.mkdir(parents=True, exist_ok=True)
-        bad = float(given["--learning-rate"]) > 5e-3
+        bad = float(given.get("--learning-rate", 0)) > 5e-3
         end = {"event": "validation", "step": 9, "loss": 1.5}
         if bad:
             end = {"event": "failed", "error": "Diverged: the loss became NaN"}
@@ -202,8 +201,10 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
     return commands
 
 
-def test_a_rate_that_diverges_loses(pretended: list[list[str]], tmp_path: Path) -> None:
-    comparison = trainings.Judging(work=str(tmp_path / "work"), records=str(tmp_path / "r"))
+def test_a_rate_that_diverges_loses(pretended: list[list[str]], saved: str, tmp_path: Path) -> None:
+    comparison = trainings.Judging(
+        work=str(tmp_path / "work"), records=str(tmp_path / "r"), pyramid=saved
+    )
     assert trainings.loss_at(comparison, "var", 1e-3) == 1.5
     assert trainings.loss_at(comparison, "var", 1e-2) == float("inf")
     with pytest.raises(Diverged):
@@ -211,18 +212,33 @@ def test_a_rate_that_diverges_loses(pretended: list[list[str]], tmp_path: Path) 
 
 
 def test_another_recipe_is_another_run(
-    pretended: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pretended: list[list[str]], saved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipes = tmp_path / "recipes"
     shutil.copytree(contenders.RECIPES, recipes)
     monkeypatch.setattr(trainings, "RECIPES", recipes)
-    comparison = trainings.Comparison(work=str(tmp_path / "work"))
+    comparison = trainings.Comparison(work=str(tmp_path / "work"), pyramid=saved)
     first = trainings.trained(comparison, "var", 0, learning_rate=1e-3)
     assert trainings.trained(comparison, "var", 0, learning_rate=1e-3) == first
     assert len(pretended) == 1
     with (recipes / "var.yaml").open("a") as file:
         file.write("# changed\n")
     assert trainings.trained(comparison, "var", 0, learning_rate=1e-3) != first
-    short = trainings.Comparison(str(tmp_path), work=comparison.work, max_steps=5)
+    short = replace(comparison, max_steps=5)
     assert trainings.trained(short, "var", 0, learning_rate=1e-3) != first
     assert len(pretended) == 3
+
+
+def test_a_tokenizer_that_is_not_given_is_trained_once(
+    pretended: list[list[str]], tmp_path: Path
+) -> None:
+    comparison = trainings.Comparison(work=str(tmp_path / "work"))
+    place = trainings.tokenizer_of(comparison, contenders.PYRAMID)
+    assert place == str(tmp_path / "work/tokenizer_pyramid/final")
+    assert trainings.tokenizer_of(comparison, contenders.PYRAMID) == place
+    (command,) = pretended
+    assert command[2:5] == ["nextscale", "train", "tokenizer"]
+    assert command[6] == str(contenders.RECIPES / "tokenizer_pyramid.yaml")
+    trial = trainings.tokenizer_of(replace(comparison, max_steps=5), contenders.PYRAMID)
+    assert trial != place
+    assert pretended[-1][-3:] == ["--max-steps", "5", "--resume"]

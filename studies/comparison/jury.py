@@ -11,12 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from contenders import CFG, TOP_K, Row
-from diffusion import load_diffusion, sample
-from dit import Diffusion
 from torch import Tensor, nn
 from torch._inductor import config as inductor
-from trainings import Judging, fingerprint
 
 from nextscale.checkpoints import checkpoint
 from nextscale.console.progress import progress
@@ -33,6 +29,10 @@ from nextscale.machine.devices import best_device
 from nextscale.machine.instructions import can_compile, made_for
 from nextscale.models.var import VAR
 from nextscale.pipeline import Judge
+from studies.comparison.contenders import CFG, TOP_K, Row
+from studies.comparison.trainings import Judging, fingerprint
+from studies.diffusion.denoising import sample
+from studies.diffusion.dit import Diffusion, load_diffusion
 
 CHUNK = 250
 TUNING_SEED = 99

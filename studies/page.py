@@ -1,6 +1,6 @@
 """The page under load: clients that draw through its API at once, and more than its queue takes.
 
-    python benchmarks/page.py
+    python -m studies page
 
 starts `nextscale app`, asks for a minute, and writes docs/results/page.json.
 """
@@ -14,16 +14,18 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 from gradio_client import Client
 from gradio_client.utils import QueueError
+from jsonargparse import Namespace
 from playwright.sync_api import sync_playwright
 
-from nextscale.storage.files import write_text
+from nextscale.console.options import Parser
+from nextscale.console.report import check_report, write_report
+from nextscale.errors import UsageError
 
-RESULT = Path(__file__).parents[1] / "docs/results/page.json"
+RESULT = "docs/results/page.json"
 MODEL = "fashion-mnist"
 CLIENTS = 20
 SECONDS = 60
@@ -58,7 +60,7 @@ def start() -> tuple[subprocess.Popen[str], str]:
         found = re.search(r"http://\S+?/?(?=;|$)", line)
         if found:
             return process, found[0]
-    raise SystemExit("page: error: the page did not start")
+    raise UsageError("the page did not start, and has told why")
 
 
 def ask(client: Client, answers: Answers, seed: int) -> None:
@@ -106,7 +108,14 @@ def first_picture(address: str) -> float | None:
     return seconds
 
 
-def main() -> None:
+def add_arguments(parser: Parser) -> None:
+    """Adds the options of `page`."""
+    parser.add_argument("--json", type=str, default=RESULT, help="file of the report")
+
+
+def run(options: Namespace) -> None:
+    """Loads the page, writes the report and prints it."""
+    check_report(options.json)
     process, address = start()
     try:
         clients = [Client(address, verbose=False) for _ in range(CLIENTS)]
@@ -150,9 +159,5 @@ def main() -> None:
         "seconds_alone_afterwards": alone.seconds[0],
         "seconds_from_click_to_first_picture": appears,
     }
-    write_text(RESULT, json.dumps(result, indent=2) + "\n")
+    write_report(result, options.json)
     print(json.dumps(result, indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -6,11 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
-from denoising import build_scheduler
 from diffusers.models.attention_processor import AttnProcessor2_0
-from diffusion import DiffusionTraining, load_diffusion, main, sample, sampling_flops, train
-from dit import Diffusion, DiffusionConfig, build_transformer, write_diffusion
-from latents import Latents, prepare_latents
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,6 +16,17 @@ from nextscale.config.run import DataConfig
 from nextscale.data.source import open_data
 from nextscale.errors import UsageError
 from nextscale.pipeline import Pipeline
+from studies.__main__ import main
+from studies.diffusion.denoising import build_scheduler, sample, sampling_flops
+from studies.diffusion.dit import (
+    Diffusion,
+    DiffusionConfig,
+    build_transformer,
+    load_diffusion,
+    write_diffusion,
+)
+from studies.diffusion.latents import Latents, prepare_latents
+from studies.diffusion.train import DiffusionTraining, train
 from tests.conftest import randomize
 from tests.training import runs
 
@@ -76,7 +83,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     words += ["--patch", 2 if space == "pixels" else 1]
     words += ["--epochs", 1, "--log-every", 1, "--label-drop", 0.3, "--ema", 0.9]  # 3 steps
     for name, more in (("whole", []), ("parts", ["--max-steps", 2]), ("parts", ["--resume"])):
-        assert main(["train", "--out", str(tmp_path / name), *map(str, [*words, *more])]) == 0
+        assert (
+            main(["diffusion", "train", "--out", str(tmp_path / name), *map(str, [*words, *more])])
+            == 0
+        )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     runs.assert_identical(runs.last_state(parts), runs.last_state(whole))
     validated = runs.log(whole, "validation")
@@ -116,7 +126,7 @@ def test_an_image_does_not_depend_on_its_batch(
     for i, seed in enumerate(seeds):
         alone = sample(network, LABELS[i : i + 1], [seed], 1.5, 4, sampler)
         torch.testing.assert_close(alone[0], together[i], atol=1e-4, rtol=0)
-    monkeypatch.setattr("denoising.CPU_BATCH", 2)
+    monkeypatch.setattr("studies.diffusion.denoising.CPU_BATCH", 2)
     torch.testing.assert_close(
         sample(network, LABELS, seeds, 1.5, 4, sampler), together, atol=1e-4, rtol=0
     )
@@ -180,7 +190,7 @@ def test_features_are_normalised_and_come_back(
     def refuse(*_: object) -> None:
         raise AssertionError("features are on the disk")
 
-    monkeypatch.setattr("latents.encode", refuse)
+    monkeypatch.setattr("studies.diffusion.latents.encode", refuse)
     _, again, _ = prepare_latents(pipe, training, validation, tmp_path)
     assert torch.equal(again.features, features.features)
 
@@ -246,19 +256,11 @@ def test_bad_options_are_one_line(
 ) -> None:
     places = {"RUN": str(tmp_path / "run"), "TINY": str(saved)}
     words = [places.get(word, word) for word in runs.words_of(line)]
-    assert main(["train", "--data.path", str(pictures), *words]) == 2
+    assert main(["diffusion", "train", "--data.path", str(pictures), *words]) == 2
     (answer,) = capfd.readouterr().err.splitlines()
-    assert answer.startswith("diffusion: error: ")
+    assert answer.startswith("studies: error: ")
     assert told in answer
     assert not list(tmp_path.iterdir())
-
-
-def test_commands_and_their_help(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
-    assert main(["sample"]) == 2
-    assert "unknown command 'sample'; known: train" in capfd.readouterr().err
-    assert main(["train", "--help"]) == 0
-    assert "--head-width" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

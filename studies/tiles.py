@@ -1,23 +1,21 @@
 """What decoding in tiles saves, and how much its pictures differ from those decoded whole.
 
-    python benchmarks/tiles.py [--json FILE]
+    python -m studies tiles [--json FILE]
 
 Memory and seconds are those of a map of 512 pixels, decoded by the shape of the released tokenizer;
 the difference is that of the bundled one, whose weights are trained, over test images.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
 from nextscale.checkpoints import checkpoint
+from nextscale.console.options import Parser
 from nextscale.console.progress import progress
 from nextscale.console.report import check_report, conclude
 from nextscale.data.fashion_mnist import IMAGES, PARTS, find, read_idx
-from nextscale.errors import UsageError
 from nextscale.generation.sampling import State
 from nextscale.machine.heap import keep_freed_memory
 from nextscale.machine.peaks import peak_alone
@@ -94,20 +92,13 @@ def lines(report: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures and tells; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", default="", help="file of the report")
-    given = parser.parse_args(arguments)
-    try:
-        check_report(given.json)
-        report = measure()
-    except UsageError as error:
-        print(f"tiles: error: {error}", file=sys.stderr)
-        return 2
-    conclude(report, given.json, lines(report))
-    return 0
+def add_arguments(parser: Parser) -> None:
+    """Adds the options of `tiles`."""
+    parser.add_argument("--json", type=str, default="", help="file of the report")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run(options: Namespace) -> None:
+    """Measures and prints."""
+    check_report(options.json)
+    report = measure()
+    conclude(report, options.json, lines(report))

@@ -9,12 +9,12 @@ from typing import Literal
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from dit import Diffusion, DiTConfig
 from torch import Tensor
 
 from nextscale.cost.flops import count_flops
 from nextscale.errors import UsageError
 from nextscale.generation.sampling import guide
+from studies.diffusion.dit import Diffusion, DiTConfig
 
 Sampler = Literal["ddpm", "ddim"]
 Generators = list[torch.Generator]

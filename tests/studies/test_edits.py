@@ -1,11 +1,12 @@
 """Holes are filled and judged on equal terms, and the page is made of the records."""
 
-import edits
 import pytest
 import torch
-from holes import distance_to_hole, known_in
 
 from nextscale.data.fashion_mnist import PACKAGED
+from studies import edits
+from studies.__main__ import main
+from studies.holes import distance_to_hole, known_in
 
 
 def test_holes() -> None:
@@ -30,11 +31,11 @@ def test_run_and_table(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(edits, "RESULTS", tmp_path)
     monkeypatch.setattr(edits, "KINDS", ("half",))
     given = ["--count", "12", "--records", str(tmp_path / "records")]
-    assert edits.main(["run", *given]) == 0
+    assert main(["edits", "run", *given]) == 0
     assert "half: next-scale: FID" in capsys.readouterr().err
-    assert edits.main(["table", *given]) == 0
+    assert main(["edits", "table", *given]) == 0
     told = (tmp_path / "edits.md").read_text()
     assert told.count("| OpenCV") == 2
     assert (tmp_path / "edits.png").is_file()
-    assert edits.main(["run", *given]) == 0  # all is recorded
+    assert main(["edits", "run", *given]) == 0  # all is recorded
     assert "half:" not in capsys.readouterr().err
