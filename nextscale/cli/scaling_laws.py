@@ -77,12 +77,12 @@ def fit_runs(options: Namespace) -> int:
     config, output = from_options(FitConfig, options), Output(options.out)
     from nextscale.scaling_laws.curves import read_ladder
     from nextscale.scaling_laws.figures import draw_frontier, draw_laws, draw_scales, draw_shares
-    from nextscale.scaling_laws.page import page
-    from nextscale.scaling_laws.report import analyse
+    from nextscale.scaling_laws.laws import analyse
+    from nextscale.scaling_laws.markdown import as_markdown
 
     ladder, shares, sweeps, left_out = read_ladder(options.runs)
     report = analyse(ladder, shares, sweeps, config)
-    words = page(report, left_out)
+    words = as_markdown(report, left_out)
     output.table("fit.json", {**report, "left_out": left_out})
     output.write("fit.md", lambda file: file.write(words.encode()))
     output.write("laws.png", lambda file: draw_laws(report, file))

@@ -15,7 +15,7 @@ def add_sample_arguments(parser: Parser) -> None:
 
 def measure_sampling(options: Namespace) -> int:
     """Measures how fast a model samples and prints a table."""
-    config, report = measured(options, SampleConfig, "nextscale.speed.drawing")
+    config, report = measured(options, SampleConfig, "nextscale.speed.sampling_speed")
     if not config.modes:
         tell_left_out(report, "mode", MODES, "--modes")
     conclude(
@@ -48,7 +48,7 @@ def add_train_arguments(parser: Parser) -> None:
 
 def measure_training(options: Namespace) -> int:
     """Measures how fast both stages train and prints a table."""
-    config, report = measured(options, TrainConfig, "nextscale.speed.steps")
+    config, report = measured(options, TrainConfig, "nextscale.speed.training_speed")
     if not config.precision:
         tell_left_out(report, "precision", PRECISIONS, "--precision")
     conclude(

@@ -13,8 +13,7 @@ from nextscale.cli.main import main
 from nextscale.config.model import ModelConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.speed import EstimateConfig, SampleConfig
-from nextscale.speed import drawing as sampling
-from nextscale.speed import steps as training
+from nextscale.speed import sampling_speed, training_speed
 
 
 def test_sample(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +39,7 @@ def test_train(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_what_a_device_emulates_is_left_out(
     saved: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (sampling, training):
+    for module in (sampling_speed, training_speed):
         monkeypatch.setattr(module, "made_for", lambda precision, device: precision == "float32")
     words = ["--model", saved, "--batch", "1", "--repeats", "1", "--no-memory"]
     assert main(["speed", "train", *words]) == 0
@@ -48,8 +47,8 @@ def test_what_a_device_emulates_is_left_out(
     assert "bfloat16 is left out" in told.err
     assert "--precision float32 bfloat16 measures it" in told.err
     assert "bfloat16" not in told.out
-    assert sampling.modes(SampleConfig(), torch.device("cpu")) == ("exact", "compiled")
-    assert sampling.modes(SampleConfig(modes=("int8",)), torch.device("cpu")) == ("int8",)
+    assert sampling_speed.modes(SampleConfig(), torch.device("cpu")) == ("exact", "compiled")
+    assert sampling_speed.modes(SampleConfig(modes=("int8",)), torch.device("cpu")) == ("int8",)
 
 
 def test_estimate(saved: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

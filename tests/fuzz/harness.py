@@ -25,8 +25,8 @@ REACHED = "the work is reached"
 WORK = {  # what takes long, and is replaced by the news that it was reached
     "nextscale.training.loop": ("Run.train",),
     "nextscale.scaling_laws.ladder": ("climb",),
-    "nextscale.speed.drawing": ("measure",),
-    "nextscale.speed.steps": ("measure",),
+    "nextscale.speed.sampling_speed": ("measure",),
+    "nextscale.speed.training_speed": ("measure",),
     "nextscale.speed.estimate": ("estimate",),
     "nextscale.app.page": ("build_page",),
 }

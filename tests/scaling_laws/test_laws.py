@@ -12,9 +12,9 @@ from nextscale.config.scaling import FitConfig, PredictConfig
 from nextscale.cost.flops import transformer_flops
 from nextscale.errors import UsageError
 from nextscale.scaling_laws.curves import read_curve, read_ladder
-from nextscale.scaling_laws.page import page
+from nextscale.scaling_laws.laws import analyse
+from nextscale.scaling_laws.markdown import as_markdown
 from nextscale.scaling_laws.predict import predict
-from nextscale.scaling_laws.report import analyse
 from tests.scaling_laws.conftest import ALPHA, LOG_BETA, STEPS, cost, write_run
 
 
@@ -54,7 +54,7 @@ def test_laws_predictions_and_frontier(ladder) -> None:
     )
     shares = [(run["name"], run["share"]) for run in report["data"]]
     assert shares == [("share-0.1", 0.1), ("share-0.3", 0.3), ("d4", 1)]
-    words = page(report, {"d9": "it is unfinished"})
+    words = as_markdown(report, {"d9": "it is unfinished"})
     assert "Left out: d9, it is unfinished." in words
     assert "| d8" in words
 
@@ -66,7 +66,7 @@ def test_what_bends_and_what_overfits_is_named(tmp_path) -> None:
     tired["unigram_entropy"] = 5.0
     tired |= {"scale_loss": [9.0] * 3, "scale_accuracy": [0.5] * 3}
     write_run(tmp_path / "share-0.1", 4, share=0.1, more=[tired])
-    words = page(report_of(tmp_path), {})
+    words = as_markdown(report_of(tmp_path), {})
     assert "test loss, all scales bends up (p " in words
     assert "share-0.1 ends" in words
     report = report_of(tmp_path)
@@ -77,7 +77,7 @@ def test_three_models_tell_no_bend(tmp_path) -> None:
     for depth, noise in ((1, 0.0), (2, 0.1), (4, 0.0)):
         write_run(tmp_path / f"d{depth}", depth, noise=noise)
     report = report_of(tmp_path, held_out=0)
-    assert "3 models are too few to detect whether a law bends" in page(report, {})
+    assert "3 models are too few to detect whether a law bends" in as_markdown(report, {})
     assert predict(report, PredictConfig(params=1e6))["loss"]["doubt"] == ""
 
 
@@ -89,7 +89,7 @@ def test_what_has_no_logarithm_has_no_law(tmp_path) -> None:
     report = analyse(ladder, shares, sweeps, FitConfig(held_out=0))
     assert report["scales"]["scale_error"][0]["exponent"] is None
     assert "NaN" not in json.dumps(report)
-    assert "| 1     |" in page(report, {})
+    assert "| 1     |" in as_markdown(report, {})
 
 
 def test_runs_that_do_not_overlap_have_no_frontier(tmp_path) -> None:
@@ -97,7 +97,7 @@ def test_runs_that_do_not_overlap_have_no_frontier(tmp_path) -> None:
         write_run(tmp_path / f"d{depth}", depth)
     report = report_of(tmp_path, held_out=0)
     assert report["frontier"]["loss"] is None
-    assert "compute frontier" in page(report, {})
+    assert "compute frontier" in as_markdown(report, {})
 
 
 def test_predictions(ladder) -> None:

@@ -7,8 +7,8 @@ from nextscale.checkpoints import checkpoint
 from nextscale.config.speed import MODES, SampleConfig
 from nextscale.cost.flops import drawing_flops
 from nextscale.machine.instructions import can_compile
-from nextscale.speed import drawing as sampling
-from nextscale.speed.drawing import open_pipeline
+from nextscale.speed import sampling_speed
+from nextscale.speed.sampling_speed import open_pipeline
 
 CPU = torch.device("cpu")
 compiles = pytest.mark.skipif(not can_compile(), reason="there is no C++ compiler")
@@ -17,8 +17,8 @@ compiles = pytest.mark.skipif(not can_compile(), reason="there is no C++ compile
 def test_report() -> None:
     config = SampleConfig(modes=("exact",), batch=(1, 2), repeats=1)
     told = []
-    report = sampling.measure(config, CPU, told.append)
-    assert sum(told) == sampling.runs(config, CPU)
+    report = sampling_speed.measure(config, CPU, told.append)
+    assert sum(told) == sampling_speed.runs(config, CPU)
     assert [(row["mode"], row["batch"]) for row in report["rows"]] == [("exact", 1), ("exact", 2)]
     for row in report["rows"]:
         parts = row["transformer_seconds"] + row["decoder_seconds"]
@@ -32,7 +32,7 @@ def test_report() -> None:
 @compiles
 def test_modes_are_what_they_say() -> None:
     config = SampleConfig(modes=MODES, batch=(3,), repeats=1, memory=False)
-    exact, compiled, int8 = sampling.measure(config, CPU, lambda _: None)["rows"]
+    exact, compiled, int8 = sampling_speed.measure(config, CPU, lambda _: None)["rows"]
     assert [row["mode"] for row in (exact, compiled, int8)] == ["exact", "compiled", "int8"]
     assert "token_agreement" not in exact
     assert 0.8 < int8["token_agreement"] < compiled["token_agreement"] > 0.99

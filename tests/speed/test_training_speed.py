@@ -11,9 +11,8 @@ from nextscale.config.speed import PRECISIONS, EstimateConfig, TrainConfig
 from nextscale.cost.flops import parameters, transformer_flops
 from nextscale.errors import UsageError
 from nextscale.machine.instructions import made_for
-from nextscale.speed import estimate
-from nextscale.speed import steps as training
-from nextscale.speed.steps import Kind, open_step
+from nextscale.speed import estimate, training_speed
+from nextscale.speed.training_speed import Kind, open_step
 
 CPU = torch.device("cpu")
 
@@ -48,11 +47,11 @@ def test_what_the_device_is_made_for_is_measured(
     has: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        training, "made_for", lambda precision, device: has or precision == "float32"
+        training_speed, "made_for", lambda precision, device: has or precision == "float32"
     )
-    kinds = training.kinds(TrainConfig(stages=("transformer",)), CPU)
+    kinds = training_speed.kinds(TrainConfig(stages=("transformer",)), CPU)
     assert [kind.precision for kind in kinds] == ["float32", "bfloat16"][: 1 + has]
-    asked = training.kinds(TrainConfig(stages=("transformer",), precision=("bfloat16",)), CPU)
+    asked = training_speed.kinds(TrainConfig(stages=("transformer",), precision=("bfloat16",)), CPU)
     assert [kind.precision for kind in asked] == ["bfloat16"]
 
 
@@ -60,8 +59,8 @@ def test_report_is_near_its_estimate() -> None:
     precision = "bfloat16" if made_for("bfloat16", CPU) else "float32"
     config = TrainConfig(precision=(precision,), batch=(24,), repeats=1)
     told = []
-    rows = training.measure(config, CPU, told.append)["rows"]
-    assert sum(told) == training.runs(config, CPU)
+    rows = training_speed.measure(config, CPU, told.append)["rows"]
+    assert sum(told) == training_speed.runs(config, CPU)
     before = EstimateConfig(tasks=config.stages, precision=config.precision, batch=config.batch)
     estimated = estimate.estimate(before, CPU, lambda _: None)["rows"]
     assert len(rows) == len(estimated) == 2

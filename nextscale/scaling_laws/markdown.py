@@ -8,7 +8,7 @@ from nextscale.scaling_laws.curves import QUANTITIES
 OVERFIT = 0.005  # rise of the test loss above its lowest, from which a run is named
 
 
-def page(report: dict[str, Any], left_out: dict[str, str]) -> str:
+def as_markdown(report: dict[str, Any], left_out: dict[str, str]) -> str:
     """The report in words and tables."""
     models, parts = report["models"], ["# Scaling laws"]
     sizes = [model["parameters"] for model in models]
