@@ -32,7 +32,7 @@ PROGRAM = Program(
     what="Studies that compare nextscale with its peers and measure what it claims.",
     package="studies",
     commands=STUDIES,
-    note="python -m studies NAME --help shows a study's options.",
+    note="python -m studies COMMAND --help shows its options.",
 )
 
 
