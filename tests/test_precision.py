@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nextscale.app.tiles import code_colours
+from nextscale.app.codes import code_colours
 from nextscale.checkpoints import checkpoint
 from nextscale.config.model import ModelConfig, SamplingConfig
 from nextscale.evaluation.drawing import make_chunk, reconstruct

@@ -1,14 +1,12 @@
 """The README's commands are ones that the program knows, and its files are there."""
 
-import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from nextscale.cli.main import COMMANDS
-from nextscale.console.options import parser_for
+from nextscale.cli.main import COMMANDS, PROGRAM
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,8 +25,7 @@ def test_commands_of_the_readme_parse(call: str, monkeypatch: pytest.MonkeyPatch
     words = shlex.split(call, comments=True)
     count = 2 if " ".join(words[:2]) in COMMANDS else 1
     name = " ".join(words[:count])
-    parser = parser_for(f"nextscale {name}", "")
-    importlib.import_module(f"nextscale.cli.{COMMANDS[name][0]}").add_arguments(parser)
+    parser, _ = PROGRAM.command(name)
     assert parser.parse(words[count:])
 
 

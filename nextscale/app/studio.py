@@ -14,8 +14,8 @@ from typing import IO, Any, Literal
 import torch
 from PIL import Image
 
+from nextscale.app.codes import code_colours, code_use, token_tiles
 from nextscale.app.store import Store
-from nextscale.app.tiles import code_colours, code_use, token_tiles
 from nextscale.checkpoints.checkpoint import identity
 from nextscale.config.seeds import LARGEST_SEED
 from nextscale.editing.candidates import CANDIDATE_STEP

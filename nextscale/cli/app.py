@@ -8,14 +8,9 @@ from threading import Event
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import (
-    add_device_argument,
-    add_model_arguments,
-    check_between,
-    load_model,
-)
+from nextscale.cli.inference import add_model_arguments, check_between, load_model
 from nextscale.console.messages import tell
-from nextscale.console.options import Parser
+from nextscale.console.options import Parser, add_device_argument
 from nextscale.errors import UsageError
 
 MOST_WAITING = 10**6  # jobs

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ActionYesNo, Namespace
+from jsonargparse import Namespace
 
 from nextscale.cli.inference import (
     SAID_NONE,
@@ -26,7 +26,6 @@ from nextscale.cli.inference import (
 )
 from nextscale.cli.reconstruct import find_images, tell_changes, unique_names
 from nextscale.config.evaluation import MOST_IMAGES
-from nextscale.config.model import LARGEST_SIDE
 from nextscale.console.messages import tell
 from nextscale.console.options import Parser
 from nextscale.console.output import Output
@@ -63,41 +62,6 @@ def add_editing_arguments(parser: Parser) -> None:
     add_sampling_arguments(parser)
     add_acceleration_arguments(parser)
     add_running_arguments(parser)
-
-
-def add_mask_arguments(parser: Parser) -> None:
-    """Adds what is redrawn."""
-    group = parser.add_argument_group("mask", "what is redrawn [what is transparent]")
-    add = group.add_argument
-    mask = "of all images, white where they are redrawn; or a folder with one each, by name"
-    add("--mask", type=str, help=mask)
-    add("--box", type=int, nargs=4, help="left, top, right and bottom in pixels of the image")
-    fill = "show the model a continuation of the surroundings instead of what is redrawn"
-    add("--fill", action=ActionYesNo(no_prefix="no-"), default=True, help=fill)
-    add("--paste", action="store_true", help="put the other pixels back as they were")
-
-
-def add_keeping_arguments(parser: Parser) -> None:
-    """Adds how what is not redrawn is kept."""
-    group = parser.add_argument_group("keeping", "how the rest is kept")
-    add = group.add_argument
-    rule = "by which a scale's positions are kept: as the published code, or only if all of it is"
-    add("--rule", choices=("released", "strict"), default="released", help=rule)
-    add("--recode", action="store_true", help="let kept codes mend what is drawn beside them")
-    add("--feather", type=int, default=0, help="pixels in which what is put back fades")
-
-
-def add_redraw_arguments(parser: Parser) -> None:
-    """Adds all options of an edit that redraws what is marked."""
-    add_editing_arguments(parser)
-    add_mask_arguments(parser)
-    add_keeping_arguments(parser)
-
-
-def keeping(options: Namespace) -> dict[str, Any]:
-    """The options of `add_keeping_arguments`."""
-    check_between(0, LARGEST_SIDE, feather=options.feather)
-    return {name: options[name] for name in ("rule", "recode", "feather")}
 
 
 @dataclass(frozen=True)
@@ -157,24 +121,6 @@ def masks_of(options: Namespace, count: int) -> "list[Mask | None]":
     if len(masks) not in (1, count):
         raise UsageError(f"{len(masks)} masks are given for {count} images; give one, or one each")
     return [*masks] if len(masks) == count else [masks[0]] * count
-
-
-def redraw_marked(options: Namespace, name: str) -> int:
-    """Edits what is marked of pictures; see `edit_pictures`."""
-    given = read_given(options)
-    masks = masks_of(options, len(given.pictures))
-    told = {"fill": options.fill, "paste": options.paste, **keeping(options)}
-
-    def edit(pipe: "Pipeline", part: slice, drawing: dict[str, Any]) -> list["Image.Image"]:
-        return pipe.edit(given.pictures[part], masks[part], **told, **drawing)
-
-    def show(pipe: "Pipeline") -> list[list["Image.Image"]]:
-        pairs = zip(given.pictures, masks, strict=True)
-        return [[fitted(pipe, picture), white(pipe, picture, mask)] for picture, mask in pairs]
-
-    return edit_pictures(
-        options, name, given, edit, show, {"mask": options.mask, "box": options.box, **told}
-    )
 
 
 def edit_pictures(
@@ -278,3 +224,14 @@ def white(pipe: "Pipeline", picture: "Image.Image", mask: "Mask | None") -> "Ima
     images = pipe.to_images([picture])
     redrawn = 1 - at_size(kept(pipe, [mask], [picture]), images)
     return to_pictures((2 * redrawn - 1).expand_as(images))[0]
+
+
+def on_canvas(pipe: "Pipeline", picture: "Image.Image", sides: Any, box: Any) -> "Image.Image":
+    """A picture where it lies in the canvas, around it grey."""
+    import torch.nn.functional as F
+
+    from nextscale.editing.editor import place
+    from nextscale.pictures.pixels import to_pictures
+
+    images, (left, top, right, bottom) = place(pipe, [picture], sides, box)
+    return to_pictures(F.pad(images, (left, right, top, bottom)))[0]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from jsonargparse import Namespace
 
-from nextscale.cli.inference import add_device_argument
+from nextscale.cli import train
 from nextscale.config.model import ModelConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import TokenizerTraining, VarTraining
@@ -13,6 +13,7 @@ from nextscale.console.options import (
     Parser,
     add_config,
     add_dataclass,
+    add_device_argument,
     from_options,
     parser_for,
 )
@@ -97,14 +98,13 @@ def of_training(config: EstimateConfig) -> tuple[EstimateConfig, ModelConfig]:
 
     Where they name no tokenizer for a transformer, it is that of the model given.
     """
-    from nextscale.cli import train_tokenizer, train_var
-
     file = config.training
     values = parse_document(read_document(file), file)
     first = isinstance(values.get("tokenizer"), dict) or values.get("preset") in TOKENIZERS
-    module, kind = (train_tokenizer, TokenizerTraining) if first else (train_var, VarTraining)
-    parser = parser_for(f"nextscale train {'tokenizer' if first else 'var'}", "")
-    module.add_arguments(parser)
+    stage, kind = ("tokenizer", TokenizerTraining) if first else ("var", VarTraining)
+    parser = parser_for(f"nextscale train {stage}", "")
+    add_training_options, _ = train.COMMANDS[stage]
+    add_training_options(parser)
     run = from_options(kind, parser.parse(["--config", file]))
     whole = networks_of(run, config.model)
     if isinstance(run, VarTraining):

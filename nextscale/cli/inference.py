@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from nextscale.config.model import SamplingConfig
 from nextscale.config.seeds import LARGEST_SEED, fresh_seed
 from nextscale.console.messages import tell
-from nextscale.console.options import Parser, add_config, add_optional
+from nextscale.console.options import Parser, add_config, add_device_argument, add_optional
 from nextscale.errors import UsageError, shown
 
 SAID_NONE = 'without such names; none, or "" where a class is called none, is no class'
@@ -38,12 +38,6 @@ def add_running_arguments(parser: Parser) -> None:
     parser.add_argument("--batch", type=int, default=25, help="pictures at once")
     add_device_argument(parser)
     parser.add_argument("--out", type=str, default="outputs", help="directory")
-
-
-def add_device_argument(parser: Parser) -> None:
-    """Adds where the work is done."""
-    device = "as torch names it; auto takes an accelerator if there is one"
-    parser.add_argument("--device", type=str, default="auto", help=device)
 
 
 def add_sampling_arguments(parser: Parser) -> None:

@@ -1,23 +1,16 @@
-"""`nextscale COMMAND`: finds the command, imports its file alone, makes errors one line."""
+"""`nextscale COMMAND`: the table of commands; makes errors one line."""
 
-import importlib
 import io
 import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
-from nextscale.console.options import Stop, parser_for
-from nextscale.errors import (
-    UsageError,
-    did_you_mean,
-    escaped,
-    ignore_pillow_warnings,
-    to_install,
-    unknown,
-)
+from nextscale.console.commands import Program
+from nextscale.console.options import Stop
+from nextscale.errors import UsageError, escaped, ignore_pillow_warnings, to_install
 from nextscale.storage.files import FULL, disk_full
 
 LONGEST_LINE = 1200  # characters of an error; a message that lists all options has a thousand
@@ -25,41 +18,45 @@ LONGEST_LINE = 1200  # characters of an error; a message that lists all options 
 COMMANDS = {
     "sample": ("sample", "draw images with a model"),
     "reconstruct": ("reconstruct", "encode and decode pictures, or show them scale by scale"),
-    "edit inpaint": ("edit_inpaint", "fill what is marked of pictures"),
-    "edit outpaint": ("edit_outpaint", "continue pictures beyond their sides"),
-    "edit class": ("edit_class", "make what is marked of pictures one of another class"),
-    "edit vary": ("edit_vary", "keep coarse scales of pictures and sample the fine ones again"),
-    "edit interpolate": ("edit_interpolate", "make pictures from one to another"),
+    "edit inpaint": ("edit", "fill what is marked of pictures"),
+    "edit outpaint": ("edit", "continue pictures beyond their sides"),
+    "edit class": ("edit", "make what is marked of pictures one of another class"),
+    "edit vary": ("edit", "keep coarse scales of pictures and sample the fine ones again"),
+    "edit interpolate": ("edit", "make pictures from one to another"),
     "app": ("app", "serve a page to draw, edit and look inside"),
-    "data check": ("data_check", "look at a folder of images and say what to train it with"),
-    "train tokenizer": ("train_tokenizer", "train a tokenizer, the first stage"),
-    "train var": ("train_var", "train a transformer, the second stage"),
-    "train ar": ("train_ar", "train the next-token baseline on a tokenizer of one scale"),
-    "train classifier": ("train_classifier", "train a classifier that judges images"),
+    "data check": ("data", "look at a folder of images and say what to train it with"),
+    "train tokenizer": ("train", "train a tokenizer, the first stage"),
+    "train var": ("train", "train a transformer, the second stage"),
+    "train ar": ("train", "train the next-token baseline on a tokenizer of one scale"),
+    "train classifier": ("train", "train a classifier that judges images"),
     "evaluate": (
         "evaluate",
         "measure a model, a tokenizer or images: FID, IS, precision, recall, KID",
     ),
-    "benchmark sample": ("benchmark_sample", "measure how fast a model draws, and in what memory"),
-    "benchmark train": ("benchmark_train", "measure how fast both stages train, in what memory"),
-    "benchmark methods": (
-        "benchmark_methods",
-        "measure next-scale against next-token and diffusion on one trunk",
-    ),
-    "benchmark growth": (
-        "benchmark_growth",
-        "count and measure how attention's cost grows with the token map",
-    ),
-    "scaling-laws run": ("scaling_laws_run", "train a ladder of models"),
-    "scaling-laws fit": ("scaling_laws_fit", "fit power laws to trained models"),
-    "scaling-laws predict": ("scaling_laws_predict", "predict what a larger model would reach"),
-    "scaling-laws draw": ("scaling_laws_draw", "draw one class over model size and training"),
+    "speed sample": ("speed", "measure how fast a model samples, and in what memory"),
+    "speed train": ("speed", "measure how fast both stages train, and in what memory"),
+    "scaling-laws run": ("scaling_laws", "train a ladder of models"),
+    "scaling-laws fit": ("scaling_laws", "fit power laws to trained models"),
+    "scaling-laws predict": ("scaling_laws", "predict what a larger model would reach"),
+    "scaling-laws draw": ("scaling_laws", "draw one class over model size and training"),
     "estimate": ("estimate", "predict parameters, FLOPs, memory and time without running"),
-    "convert": ("convert", "make a checkpoint of released or published weights"),
+    "convert": ("models", "make a checkpoint of released or published weights"),
     "models": ("models", "list the models that can be loaded by name"),
 }
+PROGRAM = Program(
+    name="nextscale",
+    what="Next-scale visual autoregressive generation (VAR, arXiv 2404.02905).",
+    package="nextscale.cli",
+    commands=COMMANDS,
+    note="nextscale COMMAND --help shows a command's options; --version, --debug (tracebacks).",
+    switches=("--help", "--version"),
+)
+RENAMED = {  # what is said of a command that has another name now
+    "benchmark": "`nextscale benchmark` is now `nextscale speed sample` or `nextscale speed "
+    "train`; methods and growth are `python -m studies methods` and `growth` in a clone",
+}
 # The optional part of the package that a command needs, by its first word; `train` for the others.
-EXTRAS = {"evaluate": "eval", "scaling-laws": "eval", "benchmark": "bench", "app": "app"}
+EXTRAS = {"evaluate": "eval", "scaling-laws": "eval", "app": "app"}
 PATIENCE = 10  # seconds that a process gives the first one to meet the same error
 
 
@@ -195,48 +192,6 @@ def run(words: list[str]) -> int:
 
         print(metadata.version("nextscale"))
         return 0
-    if words[:1] == ["help"]:
-        words = [*words[1:], "--help"]
-    if not words or words[0] in ("-h", "--help"):
-        print(overview(COMMANDS))
-        return 0
-    parts = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
-    if parts and words[1:2] in (["-h"], ["--help"], ["help"]):
-        print(overview(parts))
-        return 0
-    for count in (2, 1):
-        name = " ".join(words[:count])
-        if name in COMMANDS:
-            file, what = COMMANDS[name]
-            module = importlib.import_module(f"nextscale.cli.{file}")
-            parser = parser_for(f"nextscale {name}", what)
-            module.add_arguments(parser)
-            return module.run(parser.parse(words[count:])) or 0
-    raise unknown_command(words, parts)
-
-
-def unknown_command(words: list[str], parts: list[str]) -> UsageError:
-    """The error about words that begin with no command; `parts` share the first word."""
-    if parts and len(words) == 1:
-        return UsageError(f"{words[0]!r} needs a second word; known: {', '.join(parts)}")
-    single = [name for name in COMMANDS if " " not in name]
-    mistyped = did_you_mean(words[0], single) and not parts
-    given = words[0] if mistyped else " ".join(words[:2])
-    return unknown("command", given, parts or [*COMMANDS, "--help", "--version"])
-
-
-def overview(commands: Collection[str]) -> str:
-    """The help of the whole program, or of the commands that share a first word."""
-    width = max(map(len, commands)) + 2
-    lines = [f"  {name:<{width}}{COMMANDS[name][1]}" for name in commands]
-    return "\n".join(
-        [
-            "usage: nextscale COMMAND [options]",
-            "",
-            "Next-scale visual autoregressive generation (VAR, arXiv 2404.02905).",
-            "",
-            *lines,
-            "",
-            "nextscale COMMAND --help shows a command's options; --version, --debug (tracebacks).",
-        ]
-    )
+    if words and words[0] in RENAMED:
+        raise UsageError(RENAMED[words[0]])
+    return PROGRAM.run(words)

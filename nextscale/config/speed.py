@@ -1,11 +1,9 @@
-"""What is measured by `nextscale benchmark`, and how often. No torch."""
+"""What `nextscale speed` measures and `nextscale estimate` predicts, and how often. No torch."""
 
 from dataclasses import dataclass
 
-from nextscale.config.model import LARGEST_WIDTH, TransformerConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError, check_range, shown, unknown
-from nextscale.scales import LARGEST_SIDE
 
 MOST_REPEATS = 10**6
 MOST_AT_ONCE = 2**16  # images
@@ -17,44 +15,8 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class GrowthConfig:
-    """`nextscale benchmark growth`.
-
-    Attributes:
-        sides: of token maps whose attention is counted; powers of two.
-        measured_sides: of token maps that are drawn; powers of two.
-        depth: of the trunk that is measured.
-        width: of the trunk, whose heads are 64 wide.
-        repeats: measurements; the median is reported.
-        json: also write the report there.
-    """
-
-    sides: tuple[int, ...] = (64, 128, 256, 512, 1024)
-    measured_sides: tuple[int, ...] = (4, 8, 16, 32)
-    depth: int = 2
-    width: int = 256
-    repeats: int = 3
-    json: str = ""
-
-    def __post_init__(self) -> None:
-        check_range(self, "repeats", 1, MOST_REPEATS)
-        TransformerConfig(depth=self.depth, width=self.width)
-        check_range(
-            self, "width", 1, LARGEST_WIDTH
-        )  # which a transformer would take for 64 * depth
-        for side in (*self.sides, *self.measured_sides):
-            if not 1 <= side <= LARGEST_SIDE or side & (side - 1):
-                raise UsageError(
-                    f"side {shown(side)} is no power of two up to {LARGEST_SIDE}; scales double"
-                )
-        for name, sides in (("sides", self.sides), ("measured_sides", self.measured_sides)):
-            if len(set(sides)) < 2:
-                raise UsageError(f"{name} holds one size; an exponent needs two or more")
-
-
-@dataclass(frozen=True)
 class SampleConfig:
-    """`nextscale benchmark sample`.
+    """`nextscale speed sample`.
 
     Attributes:
         model: as `nextscale sample` takes it.
@@ -84,7 +46,7 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """`nextscale benchmark train`.
+    """`nextscale speed train`.
 
     Attributes:
         model: whose shape is trained, as `nextscale sample` takes it; weights are fresh.
@@ -116,39 +78,6 @@ class TrainConfig:
         check_choices("stages", self.stages, STAGES)
         if self.precision:
             check_choices("precision", self.precision, PRECISIONS)
-
-
-@dataclass(frozen=True)
-class MethodsConfig:
-    """`nextscale benchmark methods`.
-
-    Attributes:
-        depth: of the trunk.
-        width: of the trunk, whose heads are 64 wide; 0 is 64 * depth.
-        batch: images drawn at once.
-        diffusion_steps: of the diffusion peer.
-        timed_steps: of them, which are measured and stand for all.
-        repeats: measurements of each method; the median is reported.
-        json: also write the report there.
-    """
-
-    depth: int = 16
-    width: int = 0
-    batch: int = 1
-    diffusion_steps: int = 250
-    timed_steps: int = 5
-    repeats: int = 3
-    json: str = ""
-
-    def __post_init__(self) -> None:
-        check_range(self, "batch", 1, MOST_AT_ONCE)
-        check_range(self, "diffusion_steps timed_steps repeats", 1, MOST_REPEATS)
-        if self.width % 64:
-            raise UsageError(f"width is {self.width}; it must be a multiple of 64")
-        shape = TransformerConfig(depth=self.depth, width=self.width)
-        object.__setattr__(self, "width", shape.width)
-        if self.timed_steps > self.diffusion_steps:
-            raise UsageError(f"timed_steps is {self.timed_steps}; there are {self.diffusion_steps}")
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,12 @@ def add_optional(place: Any, kind: type) -> None:
             )
 
 
+def add_device_argument(parser: Parser) -> None:
+    """Adds where the work is done."""
+    device = "as torch names it; auto takes an accelerator if there is one"
+    parser.add_argument("--device", type=str, default="auto", help=device)
+
+
 def add_dataclass(
     parser: Parser, kind: type, prefix: str = "", themes: Themes = MappingProxyType({})
 ) -> None:

@@ -33,7 +33,7 @@ def write_report(report: Mapping[str, Any], file: str | Path) -> None:
 
 
 def conclude(report: Mapping[str, Any], file: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Writes a benchmark's report, prints its rows as a table of Markdown and what it ran on."""
+    """Writes a measurement's report, prints its rows as a table of Markdown and what it ran on."""
     if file:
         write_report(report, file)
     print(table(rows))

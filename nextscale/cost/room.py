@@ -16,7 +16,7 @@ def drawing_bytes(model: Model, batch: int, guided: bool) -> int:
     """Least memory in bytes that sampling a batch takes beside the weights.
 
     The keys and values of all tokens, and the logits of the largest step, once as they are and once
-    filtered. What `speed.estimate` predicts is exact and takes seconds.
+    filtered. What `nextscale estimate` predicts is exact and takes seconds.
 
     Args:
         batch: images sampled at once.

@@ -32,7 +32,7 @@ from nextscale.generation.generate import last_state, sample_steps, strengths_of
 from nextscale.machine.instructions import made_for
 from nextscale.machine.peaks import QUICK_PRODUCT, measure_peak, peak_memory
 from nextscale.models.model import build_model
-from nextscale.speed.steps import Kind, inputs, loss_of, objective
+from nextscale.speed.training_speed import Kind, inputs, loss_of, objective
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")

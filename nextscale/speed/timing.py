@@ -4,7 +4,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -80,10 +80,3 @@ def machine(device: torch.device) -> dict[str, Any]:
         "fp32_peak_gflops": measure_peak(device) / 1e9,
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def exponent(sizes: Sequence[float], values: Iterable[float]) -> float:
-    """p of the power law values = c · sizes^p, by least squares of the logarithms."""
-    x = torch.tensor(sizes, dtype=torch.double).log()
-    y = torch.tensor(list(values), dtype=torch.double).log()
-    return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())

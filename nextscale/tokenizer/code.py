@@ -6,6 +6,7 @@ vectors are float32 whatever the weights are stored in: half precision would tie
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,15 @@ from nextscale.config.registry import CODES
 from nextscale.machine.devices import constant
 
 
-class Code(nn.Module):
+class Code:
     """What every code offers; C is the length of its vectors.
+
+    Its weights, if it has any, belong to the module that holds it, the pyramid: there their names
+    are those of 0.1, which the hashes of tokenizers cover.
+
+    Args:
+        config: of the tokenizer.
+        holder: where it registers its weights.
 
     Attributes:
         alphabet: sizes of the choices that make up a token: (V,) where there is one.
@@ -26,6 +34,10 @@ class Code(nn.Module):
 
     alphabet: tuple[int, ...]
     learned: bool
+
+    def __init__(self, config: TokenizerConfig, holder: nn.Module) -> None:
+        del config
+        self.holder = holder
 
     @property
     def size(self) -> int:
@@ -67,12 +79,17 @@ class VQ(Code):
 
     learned = True
 
-    def __init__(self, config: TokenizerConfig) -> None:
-        super().__init__()
+    def __init__(self, config: TokenizerConfig, holder: nn.Module) -> None:
+        super().__init__(config, holder)
         self.alphabet = (config.codes,)
         self.z_norm = config.z_norm
-        self.codebook = nn.Parameter(torch.empty(config.codes, config.latent))  # (V, C)
+        holder.codebook = nn.Parameter(torch.empty(config.codes, config.latent))  # (V, C)
         nn.init.uniform_(self.codebook, -1 / config.codes, 1 / config.codes)
+
+    @property
+    def codebook(self) -> nn.Parameter:
+        """The learned vectors (V, C)."""
+        return cast(nn.Parameter, self.holder.codebook)
 
     def quantize(self, vectors: Tensor) -> Tensor:
         """The nearest codes, by distance or by cosine (z-norm)."""
@@ -107,8 +124,8 @@ class FSQ(Code):
 
     learned = False
 
-    def __init__(self, config: TokenizerConfig) -> None:
-        super().__init__()
+    def __init__(self, config: TokenizerConfig, holder: nn.Module) -> None:
+        super().__init__(config, holder)
         self.alphabet = config.levels
         self.radix = [math.prod(config.levels[i + 1 :]) for i in range(len(config.levels))]
 
@@ -141,6 +158,6 @@ class FSQ(Code):
         return torch.stack([s @ p for s, p in zip(shares, places, strict=True)], -1)  # (B, l, C)
 
 
-def build_code(config: TokenizerConfig) -> Code:
-    """The code that a tokenizer's configuration names."""
-    return CODES.load(config.code)(config)
+def build_code(config: TokenizerConfig, holder: nn.Module) -> Code:
+    """The code that a tokenizer's configuration names; see `Code`."""
+    return CODES.load(config.code)(config, holder)

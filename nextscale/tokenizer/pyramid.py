@@ -18,7 +18,6 @@ from nextscale.config.model import TokenizerConfig
 from nextscale.scales import Scale, Scales, position
 from nextscale.tokenizer.code import build_code
 
-CODEBOOK = "codebook"  # stored beside φ since 0.1: hashes of tokenizers cover names
 LEAST_GAIN = 0.25  # at first, of a fixed code at the finest scale
 
 
@@ -68,19 +67,12 @@ class Pyramid(nn.Module):
         super().__init__()
         self.scales = config.scales
         self.latent = config.latent
-        self.code = build_code(config)
+        self.code = build_code(config, self)
         self.phis = nn.ModuleList(
             Phi(config.latent, config.phi_ratio) for _ in range(config.phi_modules)
         )
         if not self.code.learned:  # what is left shrinks from scale to scale, fixed vectors do not
             self.gains = nn.Parameter(torch.linspace(1, LEAST_GAIN, len(config.scales)))  # (K,)
-        self.register_state_dict_post_hook(store_codebook_beside_phi)
-        self.register_load_state_dict_pre_hook(find_codebook_beside_phi)
-
-    @property
-    def codebook(self) -> nn.Parameter:
-        """The learned vectors (V, C) under their stored name. Raises AttributeError without any."""
-        return getattr(self.code, CODEBOOK)
 
     @property
     def phi_of_scale(self) -> tuple[int, ...]:
@@ -213,24 +205,6 @@ class Pyramid(nn.Module):
             output = features + (accumulated.detach() - target)  # straight-through
         count = len(self.scales)
         return Quantized(output, codebook_loss / count, commitment_loss / count, tokens, residuals)
-
-
-def store_codebook_beside_phi(
-    pyramid: nn.Module, state: dict[str, Tensor], prefix: str, _: object
-) -> None:
-    """Names the codebook as checkpoints of 0.1 do."""
-    del pyramid
-    if (name := f"{prefix}code.{CODEBOOK}") in state:
-        state[prefix + CODEBOOK] = state.pop(name)
-
-
-def find_codebook_beside_phi(
-    pyramid: nn.Module, state: dict[str, Tensor], prefix: str, *_: object
-) -> None:
-    """The inverse of `store_codebook_beside_phi`."""
-    del pyramid
-    if (name := prefix + CODEBOOK) in state:
-        state[f"{prefix}code.{CODEBOOK}"] = state.pop(name)
 
 
 @cache

@@ -21,7 +21,6 @@ TRAINING = "training.pt"
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 COUNTED = 2**24  # largest count of updates that the optimizer's float32 reaches
 LARGEST_SCALE = 2.0**127  # of a float32
-RENAMED = {"tokenizer.quantizer.codebook": "tokenizer.quantizer.code.codebook"}  # since 0.1
 
 
 class Best(BaseModel):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as distributed
 
 from nextscale.training.average import MovingAverage
-from nextscale.training.saved import RENAMED, check_moments, check_tensors, refused
+from nextscale.training.saved import check_moments, check_tensors, refused
 from nextscale.training.stage import Weights
 
 WHOLE = distributed.StateDictOptions(full_state_dict=True)
@@ -82,8 +82,7 @@ class TrainState:
         check_tensors(saved["network"], network, "network", place)
         built: Any = distributed.get_optimizer_state_dict(self.network, optimizer)
         updates = (0 if self.scaler else step, step)  # a scaler skips some
-        kept = saved["optimizer"]["state"]
-        moments: Any = {RENAMED.get(name, name): value for name, value in kept.items()}
+        moments = saved["optimizer"]["state"]
         check_moments(moments, built["state"], updates, place)
         averages = self.average.values if self.average else []
         check_tensors(numbered(saved["average"]), numbered(averages), "average", place)

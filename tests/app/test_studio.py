@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nextscale.app.tiles import code_colours, code_use, token_tiles
+from nextscale.app.codes import code_colours, code_use, token_tiles
 from nextscale.cli.main import main
 from nextscale.errors import UsageError
 from nextscale.pictures.pixels import to_pictures

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nextscale.cli import models
 from nextscale.cli.main import COMMANDS, main
 from nextscale.errors import UsageError
 
@@ -143,7 +144,7 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it(missing, extra, 
     ],
 )
 def test_memory_that_ran_out_is_one_line(error, refused, monkeypatch):
-    monkeypatch.setattr("nextscale.cli.models.run", lambda options: error())
+    monkeypatch.setitem(models.COMMANDS, "models", (lambda parser: None, lambda options: error()))
     assert "memory ran out" in refused("models")
 
 

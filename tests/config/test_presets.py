@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nextscale.checkpoints import checkpoint
-from nextscale.cli import train_tokenizer
+from nextscale.cli.train import add_tokenizer_arguments
 from nextscale.config.presets import RELEASED, TOKENIZER_TRAINING, TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import TokenizerTraining
 from nextscale.console.options import from_options, parser_for
@@ -38,17 +38,10 @@ def test_small_presets_build_and_reconstruct(name: str) -> None:
     assert [tuple(tokens.shape[1:]) for tokens in quantized.tokens] == list(config.scales)
 
 
-def test_the_tokenizer_of_emojis_is_its_preset() -> None:
-    config = checkpoint.read_config(EMOJI / "tokenizer")
-    assert config.tokenizer == TOKENIZERS["small-64"]
-    pipe = checkpoint.load(str(EMOJI / "tokenizer"))
-    assert pipe.config.tokenizer_hash.startswith("fa538f9fd959")
-
-
 @pytest.mark.parametrize(("name", "recipe"), [("small-32", "_32"), ("small-64", "")])
 def test_a_small_preset_is_its_recipe(name: str, recipe: str) -> None:
     parser = parser_for("nextscale train tokenizer", "")
-    train_tokenizer.add_arguments(parser)
+    add_tokenizer_arguments(parser)
     file = EMOJI / f"tokenizer{recipe}.yaml"
     recipes = from_options(TokenizerTraining, parser.parse(["--config", str(file)]))
     preset = from_options(TokenizerTraining, parser.parse(["--preset", name]))

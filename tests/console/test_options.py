@@ -6,7 +6,6 @@ from typing import Literal
 
 import pytest
 
-from nextscale.cli.training import THEMES, add_presets, add_training_arguments
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import ClassifierTraining, TokenizerTraining, VarTraining
 from nextscale.console.options import (
@@ -18,6 +17,7 @@ from nextscale.console.options import (
     parser_for,
 )
 from nextscale.errors import UsageError
+from nextscale.training.command import THEMES, add_presets, add_training_arguments
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from warnings import catch_warnings, simplefilter
 import pytest
 
 from nextscale.cli import main as command_line
-from nextscale.console.options import Parser, parser_for
+from nextscale.console.options import Parser
 from nextscale.errors import UsageError
 
 SECONDS = 20  # that a command may take for its answer
@@ -25,10 +25,8 @@ REACHED = "the work is reached"
 WORK = {  # what takes long, and is replaced by the news that it was reached
     "nextscale.training.loop": ("Run.train",),
     "nextscale.scaling_laws.ladder": ("climb",),
-    "nextscale.speed.drawing": ("measure",),
-    "nextscale.speed.steps": ("measure",),
-    "nextscale.speed.methods": ("measure",),
-    "nextscale.speed.growth": ("measure",),
+    "nextscale.speed.sampling_speed": ("measure",),
+    "nextscale.speed.training_speed": ("measure",),
     "nextscale.speed.estimate": ("estimate",),
     "nextscale.app.page": ("build_page",),
 }
@@ -73,9 +71,7 @@ def put_work_aside(patch: pytest.MonkeyPatch) -> None:
 
 def parser_of(command: str) -> Parser:
     """The parser of a command."""
-    file, what = command_line.COMMANDS[command]
-    parser = parser_for(f"nextscale {command}", what)
-    importlib.import_module(f"nextscale.cli.{file}").add_arguments(parser)
+    parser, _ = command_line.PROGRAM.command(command)
     return parser
 
 

@@ -34,10 +34,8 @@ BASE = {  # valid words of a command; {} is the folder of valid things
     "train classifier": TRAIN + "--classifier.image-size 8 8",
     "evaluate": "{}/images.npz --reference {}/images.npz --extractor {}/classifier --metrics fid "
     "--device cpu",
-    "benchmark sample": "--model {}/model --device cpu",
-    "benchmark train": "--model {}/model --device cpu",
-    "benchmark methods": "--device cpu",
-    "benchmark growth": "--device cpu",
+    "speed sample": "--model {}/model --device cpu",
+    "speed train": "--model {}/model --device cpu",
     "scaling-laws run": "--out out --training.tokenizer {}/model",
     "scaling-laws fit": "{}/ladder --out out --samples 100 --held-out 0",
     "scaling-laws predict": "{}/fit.json --params 1e6",

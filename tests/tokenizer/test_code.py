@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from nextscale.config.model import TokenizerConfig
 from nextscale.errors import UsageError
@@ -13,7 +14,7 @@ GRID = {"code": "fsq", "levels": LEVELS}
 
 @pytest.fixture(scope="module")
 def code() -> FSQ:
-    return FSQ(TokenizerConfig(**GRID))
+    return FSQ(TokenizerConfig(**GRID), nn.Module())
 
 
 def test_every_token_leads_to_its_vector_and_back(code: FSQ) -> None:
@@ -43,7 +44,7 @@ def test_means_by_channel_are_the_means_over_all_tokens(code: FSQ) -> None:
 
 def test_only_learned_vectors_are_replaced(code: FSQ) -> None:
     assert code.replace(torch.tensor([0]), torch.zeros(1, 3)) is None
-    learned = VQ(TokenizerConfig(codes=8, latent=3))
+    learned = VQ(TokenizerConfig(codes=8, latent=3), nn.Module())
     assert learned.replace(torch.tensor([2]), torch.ones(1, 3)) is learned.codebook
     assert torch.equal(learned.lookup(torch.tensor([[[2]]])).flatten(), torch.ones(3))
 
@@ -90,6 +91,6 @@ def test_one_tokenizer_serves_several_pyramids(tokenizer) -> None:
     tokens = pyramid.encode(features, other)
     assert [tuple(t.shape[1:]) for t in tokens] == list(other)
     maps = pyramid.accumulated_maps(tokens, len(other))
-    errors = [float((features - accumulated).square().mean()) for accumulated in maps]
+    errors = [(features - accumulated).square().mean().item() for accumulated in maps]
     assert errors[-1] < errors[0]
     assert pyramid.teacher_inputs(tokens).shape == (2, 4 + 4 + 9 + 16, 4)

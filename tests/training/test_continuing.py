@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from nextscale.cli.main import main
-from nextscale.cli.training import add_presets, add_training_arguments
 from nextscale.config.model import TransformerConfig
 from nextscale.config.presets import TOKENIZERS
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.console.options import from_options, parser_for
+from nextscale.training.command import add_presets, add_training_arguments
 from nextscale.training.directory import known_names
 from nextscale.training.run_options import recorded
 from tests.training import runs

@@ -1,0 +1,1 @@
+"""The diffusion peer of the comparison: DiT over a tokenizer's features or over pixels."""
