@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 
 from nextscale.console.commands import Program
 from nextscale.console.options import Stop
@@ -48,7 +49,8 @@ PROGRAM = Program(
     what="Next-scale visual autoregressive generation (VAR, arXiv 2404.02905).",
     package="nextscale.cli",
     commands=COMMANDS,
-    note="nextscale COMMAND --help shows a command's options; --version, --debug (tracebacks).",
+    note="nextscale COMMAND --help shows a command's options; --version, --debug (tracebacks),\n"
+    "--plugin MODULE before COMMAND (imports a module that registers codes, data sets … of yours).",
     switches=("--help", "--version"),
 )
 RENAMED = {  # what is said of a command that has another name now
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        return answer(words)
+        return answer(with_plugins(words))
     except KeyboardInterrupt:
         if rank() == 0:
             complain("nextscale: interrupted")
@@ -96,6 +98,27 @@ def answer(words: list[str]) -> int:
         code = stop.code
     sys.stdout.flush()
     return code
+
+
+def with_plugins(words: list[str]) -> list[str]:
+    """Imports the modules that `--plugin` names before the command; returns the other words.
+
+    They register answers of their own; see `config.registry` and docs/extending.md.
+    """
+    while words[:1] == ["--plugin"]:
+        if len(words) < 2:
+            raise UsageError("--plugin needs the name of a module")
+        sys.path.insert(0, os.getcwd())  # as `python -m` does
+        try:
+            import_module(words[1])
+        except ModuleNotFoundError as error:
+            if error.name != words[1].partition(".")[0]:
+                raise
+            raise UsageError(
+                f"--plugin {words[1]} is no module; give the name of one that Python finds here"
+            ) from error
+        words = words[2:]
+    return words
 
 
 def complain(line: str) -> None:

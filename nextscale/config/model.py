@@ -68,7 +68,8 @@ class TokenizerConfig:
         code: what a token is: `vq`, the nearest of `codes` learned vectors; `fsq`, one of `levels`
             fixed values in each channel.
         codes: V, size of the codebook; with `fsq` the product of the levels.
-        levels: of `fsq`, one number a channel; they determine `latent` and `codes`.
+        levels: of `fsq` and codes like it, one number a channel; they determine `latent` and
+            `codes`.
         phi: how the K scales share the convolutions φ: `partial` (`phi_count` of them, the nearest
             is taken), `shared` (one) or `each` (one a scale).
         phi_count: number of φ when they are shared in part.
@@ -99,10 +100,11 @@ class TokenizerConfig:
         object.__setattr__(self, "multipliers", tuple(int(m) for m in self.multipliers))
         CODES.check(self.code)
         object.__setattr__(self, "levels", tuple(int(level) for level in self.levels))
-        if (self.code == "fsq") != bool(self.levels) or (self.levels and min(self.levels) < 2):
+        wrong = bool(self.levels) if self.code == "vq" else self.code == "fsq" and not self.levels
+        if wrong or (self.levels and min(self.levels) < 2):
             raise UsageError(
-                f"code is {self.code!r} and levels are {list(self.levels)}; fsq needs one or more "
-                "levels of at least 2, and no other code takes any"
+                f"code is {self.code!r} and levels are {list(self.levels)}; vq takes none, fsq "
+                "needs one or more, each at least 2"
             )
         if self.levels:
             object.__setattr__(self, "latent", len(self.levels))

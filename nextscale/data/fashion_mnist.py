@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from nextscale.config.run import DataConfig
 from nextscale.data.augment import FLIP_RATE, Augmentation
 from nextscale.data.images import Batch
 from nextscale.data.order import Part
@@ -174,3 +175,14 @@ def read_idx(directory: Path, name: str) -> NDArray[np.uint8]:
         return pixels.reshape(shape.astype(np.int64))
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UsageError(f"{path} is not a whole Fashion-MNIST file ({error})") from error
+
+
+def open_splits(
+    config: DataConfig, augmentation: Augmentation
+) -> tuple[FashionMNIST, FashionMNIST]:
+    """Training images, augmented, and validation images; `config.root` is where they lie."""
+    directory = find(config.root)
+    return (
+        FashionMNIST(directory, "train", augmentation),
+        FashionMNIST(directory, "validation", augmentation.unvaried()),
+    )

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
+from nextscale.config.registry import SOURCES
 from nextscale.config.run import DataConfig
-from nextscale.data import fashion_mnist
 from nextscale.data.augment import Augmentation
 from nextscale.data.folder import open_folder
 from nextscale.data.images import Share, Source
 from nextscale.errors import UsageError, did_you_mean
-
-DATA_SETS = ("fashion-mnist",)  # by name
 
 
 def open_data(
@@ -38,15 +36,11 @@ def open_data(
 
 def open_all(config: DataConfig, augmentation: Augmentation) -> tuple[Source, Source]:
     """Opens all training and validation images."""
-    if config.path == "fashion-mnist":
-        directory = fashion_mnist.find(config.root)
-        return (
-            fashion_mnist.FashionMNIST(directory, "train", augmentation),
-            fashion_mnist.FashionMNIST(directory, "validation", augmentation.unvaried()),
-        )
+    if config.path in SOURCES.homes:
+        return SOURCES.load(config.path)(config, augmentation)
     if not config.path or not Path(config.path).is_dir():
         raise UsageError(
-            f"no data at {config.path!r}{did_you_mean(config.path, DATA_SETS) or ';'} give "
-            "fashion-mnist or an existing folder of images"
+            f"no data at {config.path!r}{did_you_mean(config.path, SOURCES.homes) or ';'} give "
+            f"{', '.join(SOURCES.homes)} or an existing folder of images"
         )
     return open_folder(Path(config.path), augmentation, config.validation, config.strict)

@@ -54,12 +54,12 @@ def summary(
         channels: of these images.
     """
     whole = training.source if isinstance(training, Share) else training
-    if isinstance(whole, FashionMNIST):
-        lines = [f"data: fashion-mnist, {images_of(whole.labels, whole.names)}"]
-        held = f"held out: {counted(len(validation), 'test image')}"
-        kinds = [grey_note(True, True, channels)]
+    if not isinstance(whole, ImageFolder):  # a data set with a name
+        lines = [f"data: {config.path}, {images_of(whole.labels, whole.names)}"]
+        known = isinstance(whole, FashionMNIST)
+        held = f"held out: {counted(len(validation), 'test image' if known else 'image')}"
+        kinds = [grey_note(True, True, channels)] if known else []
     else:
-        assert isinstance(whole, ImageFolder)
         assert isinstance(validation, ImageFolder)
         listing, held_out = whole.listing, validation.listing
         layout, seen = find_layout(Path(config.path)), look(listing)

@@ -21,9 +21,9 @@ from filelock import FileLock, Timeout
 
 from nextscale.checkpoints.checkpoint import bundled_names
 from nextscale.config.presets import RELEASED
+from nextscale.config.registry import SOURCES
 from nextscale.config.run import TrainingConfig
 from nextscale.data.record import Record, differences, read_record, same_numbers, write_record
-from nextscale.data.source import DATA_SETS
 from nextscale.errors import UsageError
 from nextscale.judges.classifiers import classifier_names
 from nextscale.storage.files import (
@@ -272,4 +272,4 @@ def is_beginning(entry: Path) -> bool:
 
 def known_names() -> set[str]:
     """Names of models and data, which take precedence over folders of the same name."""
-    return {*bundled_names(), *RELEASED, *classifier_names(), *DATA_SETS}
+    return {*bundled_names(), *RELEASED, *classifier_names(), *SOURCES.homes}
