@@ -1,9 +1,14 @@
-# make .venv: the environment alone.  make demo: draw images.  make test: checks and tests.
+# make .venv: the environment alone.  make demo: sample images.
+# make check: lint, types, layers and fast tests, a minute.  make test: all tests.
+# make test-gpu: what only a GPU shows, and its speed.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo pictures test lint
+.PHONY: demo pictures check test test-gpu lint
 .DELETE_ON_ERROR:
+
+# What a change breaks first: networks, sampling, edits, parity with the published code.
+FAST := tests/models tests/tokenizer tests/generation tests/config tests/pictures tests/parity/test_parity.py tests/test_scales.py tests/test_architecture.py
 
 .venv: .venv/installed
 
@@ -32,5 +37,20 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
+check: lint
+	$(BIN)/pytest -q -m "not slow" $(FAST)
+
 test: lint
 	$(BIN)/pytest
+
+test-gpu: .venv/installed
+	@$(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())" \
+		|| { echo "test-gpu: skipped, torch finds no CUDA device"; exit 0; } \
+		&& $(MAKE) gpu
+
+gpu:
+	$(BIN)/pytest --numprocesses 0 -m gpu tests/gpu
+	for model in var-d16 var-d30; do \
+		$(BIN)/nextscale speed sample --model $$model --random-weights --batch 1 8 --json build/gpu/sample-$$model.json && \
+		$(BIN)/nextscale speed train --model $$model --stages transformer --batch 8 --json build/gpu/train-$$model.json || exit 1; \
+	done
