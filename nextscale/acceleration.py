@@ -35,13 +35,8 @@ def compile_networks(model: Model, tokenizer: Tokenizer) -> None:
     keep_kernels()
     if next(model.parameters()).device.type == "cpu":
         compile_for_any_size(model.transformer)
-    elif model.steps > MOST_STEPS:
-        raise UsageError(
-            f"on an accelerator every step is compiled by itself, and this model has {model.steps} "
-            "steps; leave --compile out"
-        )
     else:
-        compile_for_each_size(model.transformer, tokenizer)
+        compile_for_each_size(model, tokenizer)
 
 
 def check_compiler() -> None:
@@ -65,21 +60,29 @@ def compile_for_any_size(transformer: Transformer) -> None:
         block.compile(fullgraph=True, dynamic=True, recompile_limit=GRAPHS)
 
 
-def compile_for_each_size(transformer: Transformer, tokenizer: Tokenizer) -> None:
+def compile_for_each_size(model: Model, tokenizer: Tokenizer) -> None:
     """A graph of fixed sizes for every scale and size of batch, replayed as CUDA graphs.
 
     They are parted at the attention, whose cache is written in place.
+
+    Raises:
+        UsageError: if the model has too many steps.
     """
+    if model.steps > MOST_STEPS:
+        raise UsageError(
+            f"on an accelerator every step is compiled by itself, and this model has {model.steps} "
+            "steps; leave --compile out"
+        )
     limits = torch._dynamo.config
     limits.accumulated_recompile_limit = max(GRAPHS, limits.accumulated_recompile_limit)
-    for network in (*transformer.blocks, tokenizer.decoder):
+    for network in (*model.transformer.blocks, tokenizer.decoder):
         network.compile(
             fullgraph=True, dynamic=False, mode="reduce-overhead", recompile_limit=GRAPHS
         )
     # Replayed graphs write where they wrote before. What one block gives must last until the next
     # has read it, so steps of sampling are marked; so is decoding, of which
     # `from_latent` is the first part. Cache, logits and images are copies that outlive a step.
-    for first in (transformer, tokenizer.from_latent):
+    for first in (model.transformer, tokenizer.from_latent):
         first.register_forward_pre_hook(begin_step)
 
 

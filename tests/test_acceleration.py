@@ -73,7 +73,7 @@ def test_graphs_of_fixed_sizes_give_the_same_logits(make_pipe, monkeypatch) -> N
     scales = RELEASED_256[:3]
     plain, pipe, begun = make_pipe(scales), make_pipe(scales), []
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
-    acceleration.compile_for_each_size(pipe.model.transformer, pipe.tokenizer)
+    acceleration.compile_for_each_size(pipe.model, pipe.tokenizer)
     counters.clear()
     logits = cached_logits(pipe)
     torch.testing.assert_close(logits, cached_logits(plain), rtol=0, atol=1e-4)
@@ -92,7 +92,7 @@ def test_next_token_models_are_not_compiled_for_an_accelerator(make_tokenizer, m
     tokenizer = make_tokenizer(scales=RELEASED_256[-1:])
     model = make_model(tokenizer, order="raster")
     with pytest.raises(UsageError, match="leave --compile out"):
-        acceleration.compile_for_each_size(model.transformer, tokenizer)
+        acceleration.compile_for_each_size(model, tokenizer)
 
 
 @pytest.mark.parametrize(

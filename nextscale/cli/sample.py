@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from nextscale.config.model import SamplingConfig
     from nextscale.pipeline import Pipeline
 
 MANY_CLASSES = 16  # of models with more, a few are drawn unless labels or a count are given
@@ -119,8 +118,8 @@ def run(options: Namespace) -> int:
         chosen = draws.chosen(scores)
         sheet.write(range(count), [[kept[i] for i in chosen]], chosen)
     sheet.finish(options.grow)
-    took = speed(pipe, sampling, options.grow, drawn, seconds, made["precision"])
-    print(f"{took}; see {output.directory}")
+    rate = f"{drawn} image{'s' * (drawn > 1)} in {seconds:.1f} s, {drawn / seconds:.3g} images/s"
+    print(f"{rate}; see {output.directory}")
     return 0
 
 
@@ -270,33 +269,3 @@ def file_name(pipe: "Pipeline", index: int, label: int | None, said: str) -> str
     said = said or ("no-class" if "none" in pipe.config.labels else "none")
     name = re.sub(r"\W+", "-", said).strip("-")[:LABEL_SHOWN].rstrip("-")
     return f"{index:04d}-{name or label}.png"
-
-
-def speed(
-    pipe: "Pipeline",
-    sampling: "SamplingConfig",
-    grow: bool,
-    images: int,
-    seconds: float,
-    precision: str,
-) -> str:
-    """Images/s and FLOP/s of drawing, in float32 beside what the device's matrix product reaches.
-
-    The share is left out where the rate is above that peak: the device was busy with other work.
-    """
-    from nextscale.cost.flops import drawing_flops
-    from nextscale.generation.generate import strengths_of
-    from nextscale.machine.peaks import PEAK_PRODUCTS, measure_peak
-
-    guided = any(strengths_of(pipe.model, sampling))
-    decodes = len(pipe.tokenizer.config.scales) if grow else 1
-    rate = images * drawing_flops(pipe.config, guided, decodes) / seconds
-    told = (
-        f"{images} image{'s' * (images > 1)} in {seconds:.1f} s, {images / seconds:.3g} images/s, "
-        f"{rate / 1e9:.3g} GFLOP/s"
-    )
-    if precision != "float32":
-        return told
-    peak = measure_peak(pipe.device, products=PEAK_PRODUCTS[1:])  # takes a fifth of a second
-    share = f", {rate / peak:.0%} of the fp32 matrix-product peak"
-    return told + share * (rate <= peak)

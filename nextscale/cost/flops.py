@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nextscale.config.model import ModelConfig, TokenizerConfig, TransformerConfig
 from nextscale.models.model import build_model
@@ -18,14 +19,53 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def count_flops(function: Callable[[], object]) -> int:
-    """Floating-point operations (2 a multiply-add) of products and convolutions in one call."""
-    from torch.utils.flop_counter import FlopCounterMode
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
-    flop_formulas()
-    with FlopCounterMode(display=False) as counter:
+
+class FlopCounter(TorchDispatchMode):
+    """Counts floating-point operations (2 a multiply-add) of products and convolutions.
+
+    Attributes:
+        flops: so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.formulas, self.flops = flop_formulas(), 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and torch would import its compiler to leave it out."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        formula = self.formulas.get(func._overloadpacket)
+        if formula is None and made_of_others(func):
+            with self:
+                return func._op_dk(COMPOSITE, *args, **kwargs)
+        made = func(*args, **kwargs)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=made)
+        return made
+
+
+@cache
+def made_of_others(operator: Any) -> bool:
+    """Whether an operator is written in others, which then are counted."""
+    name = operator.name()
+    return name.startswith("aten::") and torch._C._dispatch_has_kernel_for_dispatch_key(
+        name, COMPOSITE
+    )
+
+
+def count_flops(function: Callable[[], object]) -> int:
+    """Floating-point operations of products and convolutions in one call."""
+    with FlopCounter() as counter:
         function()
-    return counter.get_total_flops()
+    return counter.flops
 
 
 @cache
@@ -34,6 +74,12 @@ def flop_formulas() -> dict[Any, Callable[..., int]]:
     from torch.utils import flop_counter
 
     aten = torch.ops.aten
+
+    @flop_counter.register_flop_formula(torch.ops.nextscale.attend_stored)
+    def stored(query: torch.Size, key: torch.Size, *rest: Any, **_: Any) -> int:
+        end = rest[2] + key[2]  # tokens known, and the new ones
+        known = (*key[:2], end, key[3])
+        return flop_counter.sdpa_flop_count(query, known, known)
 
     @flop_counter.register_flop_formula(aten._scaled_dot_product_flash_attention_for_cpu)
     def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:

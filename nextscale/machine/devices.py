@@ -1,6 +1,6 @@
 """Where networks compute: one rule for the command line, the Python API and trainings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -33,23 +33,28 @@ def usable_device(device: torch.device | str) -> torch.device:
     return chosen
 
 
-_CONSTANTS: dict[tuple[object, ...], Tensor] = {}
+_CONSTANTS: dict[Hashable, Tensor] = {}
 
 
 def constant(
     values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.long
 ) -> Tensor:
-    """Numbers (n,) on a device, copied there once in the life of this process.
+    """Numbers (n,) on a device, copied there once in the life of this process; read only."""
+    key = (tuple(values), device, dtype)
+    return kept(key, lambda: torch.tensor(values, dtype=dtype, device=device))
+
+
+def kept(key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    """A tensor that is made once in the life of this process; read only.
 
     Args:
-        values: hashable as a tuple; read only, as the tensor is shared.
+        key: names the tensor, its device too.
     """
-    fake = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
-    if fake is not None or torch.compiler.is_compiling():
-        return torch.tensor(values, dtype=dtype, device=device)
-    key = (tuple(values), device, dtype)
+    if torch.compiler.is_compiling():
+        return make()
     if key not in _CONSTANTS:
         # Autograd may save it later; a mode that counts what is computed would see it only once.
         with torch.inference_mode(False), _disable_current_modes():
-            _CONSTANTS[key] = torch.tensor(values, dtype=dtype, device=device)
-    return _CONSTANTS[key]
+            _CONSTANTS[key] = make()
+    fake = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+    return _CONSTANTS[key] if fake is None else fake.from_tensor(_CONSTANTS[key])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.config.model import TransformerConfig
-from nextscale.machine.devices import constant
+from nextscale.machine.devices import kept
 
 MAX_LOG_SCALE = math.log(100)  # released VAR models
 PLAIN_SCALE = 0.25  # over sqrt(head width), of released models without normalised attention
@@ -131,8 +131,12 @@ def causal_pieces(
 def causal_mask(spans: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
     """Mask bool (l, l) of steps that see themselves and all earlier ones, copied once a device."""
     levels = [k for k, (begin, end) in enumerate(spans) for _ in range(begin, end)]
-    level = constant(levels, device)  # (l,)
-    return level[:, None] >= level
+
+    def make() -> Tensor:
+        level = torch.tensor(levels, device=device)  # (l,)
+        return level[:, None] >= level
+
+    return kept(("causal", spans, device), make)
 
 
 def key_mask(mask: Tensor, tokens: int) -> Tensor:

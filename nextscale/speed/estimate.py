@@ -10,34 +10,32 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nextscale.checkpoints import checkpoint
 from nextscale.config.model import ModelConfig
 from nextscale.config.speed import PRECISIONS, EstimateConfig
 from nextscale.cost.flops import (
-    decoder_flops,
-    drawing_flops,
-    flop_formulas,
+    FlopCounter,
     parameters,
-    transformer_flops,
 )
 from nextscale.errors import UsageError
-from nextscale.generation.generate import last_state, sample_steps, strengths_of
+from nextscale.generation.generate import last_state, sample_steps
 from nextscale.machine.instructions import made_for
 from nextscale.machine.peaks import QUICK_PRODUCT, measure_peak, peak_memory
 from nextscale.models.model import build_model
+from nextscale.scales import length
 from nextscale.speed.training_speed import Kind, inputs, loss_of, objective
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
 BATCHES = (2, 3)  # whose memory determines that of every batch; one image alone skips copies
-SMALL_FLOPS = 8e9  # an image: a CPU core computes BATCHES in less than a second
+SMALL_FLOPS = 12e9  # an image: a CPU core computes BATCHES in less than a second
 SMALL_WEIGHTS = 30e6
 
 
@@ -94,12 +92,11 @@ def training_needs(whole: ModelConfig, kind: Kind) -> Needs:
         network = objective(whole, kind).train()
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     means = 2 * sum(weight.numel() * weight.element_size() for weight in trained)
-    if kind.stage == "tokenizer":
-        forward = 2 * decoder_flops(whole.tokenizer)  # an encoder is as large
-    else:
-        forward = transformer_flops(whole)
+    scales = whole.tokenizer.scales
+    transformer = kind.stage == "transformer"  # most weights of a tokenizer see few pixels
+    places = length(scales) if transformer else prod(whole.tokenizer.image_size) // 8
     ledgers = []
-    with simulated(network, torch.float32, kind.precision, 3 * forward):
+    with simulated(network, torch.float32, kind.precision, 3 * places):
         for batch in BATCHES:
             given = inputs(whole, kind, batch)
             with Ledger(network, *given) as ledger:
@@ -122,10 +119,9 @@ def sampling_needs(whole: ModelConfig, precision: str) -> Needs:
         model = build_model(whole.model, whole.tokenizer).eval()
     dtype = getattr(torch, precision)
     sampling = replace(whole.sampling, smooth=False, mean_scales=0)
-    flops = float(drawing_flops(whole, guided=any(strengths_of(model, sampling))))
     both, ledgers = nn.ModuleList([tokenizer, model]), []
-    portion = 1
-    with simulated(both, dtype, precision, flops), torch.inference_mode():
+    portion, places = 1, 2 * len(model.order.levels)
+    with simulated(both, dtype, precision, places), torch.inference_mode():
         for batch in BATCHES:
             with Ledger(both) as ledger:
                 given = model.condition.drop(torch.zeros(batch, dtype=torch.long))
@@ -140,14 +136,14 @@ def sampling_needs(whole: ModelConfig, precision: str) -> Needs:
             ledgers.append(ledger)
     return lambda batch: {
         "parameters": parameters(both),
-        "flops_per_image": flops,
+        "flops_per_image": ledgers[-1].flops / BATCHES[-1],
         "tensor_bytes": peak(ledgers, batch, min(batch, portion)),
     }
 
 
 @contextmanager
 def simulated(
-    network: nn.Module, dtype: torch.dtype, precision: str, flops: float
+    network: nn.Module, dtype: torch.dtype, precision: str, places: int
 ) -> Iterator[None]:
     """Gives weights to a network without memory, on which it then runs.
 
@@ -155,9 +151,10 @@ def simulated(
         network: whose weights are on the meta device.
         dtype: of its weights.
         precision: that it computes in.
-        flops: of an image; decides whether the weights are real or fake.
+        places: of an image, which most weights serve; few let the weights be real, not fake.
     """
-    small = flops < SMALL_FLOPS and parameters(network) < SMALL_WEIGHTS
+    weights = parameters(network)
+    small = 2 * weights * places < SMALL_FLOPS and weights < SMALL_WEIGHTS
     real = small and made_for(precision, CPU)  # what a CPU emulates is slow
     types = {
         name: (value.shape, dtype if value.is_floating_point() else value.dtype)
@@ -175,7 +172,7 @@ def simulated(
         torch.set_num_threads(threads)
 
 
-class Ledger(TorchDispatchMode):
+class Ledger(FlopCounter):
     """Follows which storages live while a batch is computed, and counts FLOPs.
 
     Args:
@@ -186,7 +183,6 @@ class Ledger(TorchDispatchMode):
         decoding: whether new storages belong to the images that are decoded at once.
         held: living bytes of the batch, and of the images decoded at once.
         moments: `held` after each new storage.
-        flops: of products and convolutions so far.
     """
 
     def __init__(self, network: nn.Module, *given: Any) -> None:
@@ -195,24 +191,14 @@ class Ledger(TorchDispatchMode):
         self.held = [0, 0]
         self.moments: list[tuple[int, int]] = []
         self.living: dict[int, weakref.ref[Any]] = {}
-        self.formulas = flop_formulas()
-        self.flops = 0
         for tensor in (*network.parameters(), *network.buffers(), *given):
             if isinstance(tensor, Tensor):
                 self.follow(tensor)
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here, and torch would import its compiler to leave it out."""
-        return False
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
-        formula = self.formulas.get(func._overloadpacket)
-        if formula:
-            self.flops += formula(*args, **(kwargs or {}), out_val=made)
+        made = super().__torch_dispatch__(func, types, args, kwargs)
         for tensor in made if isinstance(made, list | tuple) else (made,):
             if isinstance(tensor, Tensor):
                 self.follow(tensor)

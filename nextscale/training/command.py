@@ -24,6 +24,8 @@ THEMES = {  # groups of the help
     "schedule": "schedule restart_epochs warmup_epochs warmup_from final weight_decay_end",
     "loss": "label_drop label_smoothing disturb_tokens",
     "speed and memory": "precision compile activation_checkpointing cache_tokens cache",
+    "answers": "model.condition model.order model.sub_steps model.head",
+    "trunk": "model.norm model.mlp model.positions",
     "output": "log_every validate_every validation_images patience save_every keep export",
 }
 

@@ -203,6 +203,6 @@ def test_given_scales_must_fit_the_positions(states):
 
 def test_what_shapes_cannot_tell_can_be_given(states):
     pipe = from_released(*states, z_norm=True, phi_ratio=0.25, commitment=0.5)
-    assert pipe.tokenizer.quantizer.z_norm
+    assert pipe.tokenizer.quantizer.code.z_norm
     assert pipe.tokenizer.quantizer.phis[0].ratio == 0.25
     assert pipe.config.tokenizer.commitment == 0.5

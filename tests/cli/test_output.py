@@ -31,16 +31,16 @@ def test_a_second_run_replaces_the_first(saved, tmp_path, capsys) -> None:
 
 
 def test_an_interrupted_run_is_replaced_too(saved, tmp_path, monkeypatch) -> None:
-    out, draw, calls = tmp_path / "out", sample.draw, []
+    out, write, calls = tmp_path / "out", sample.Sheet.write, []
 
     def once(*given):
         calls.append(given)
         if len(calls) > 1:
             raise KeyboardInterrupt
-        return draw(*given)
+        return write(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sample, "draw", once)
+        patch.setattr(sample.Sheet, "write", once)
         with pytest.raises(KeyboardInterrupt):
             sample.run(parse("--count", "9", "--batch", "4", "--out", str(out), saved))
     assert len(open_raw(str(out))) == 4

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 
+from nextscale.config.model import TransformerConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import ClassifierTraining, TokenizerTraining, VarTraining
 from nextscale.console.options import (
@@ -213,6 +214,7 @@ def test_the_help_of_a_long_command_is_in_groups(capsys: pytest.CaptureFixture[s
 def test_groups_of_the_help_name_fields_that_exist() -> None:
     kinds = (TokenizerTraining, VarTraining, ClassifierTraining)
     known = {item.name for kind in kinds for item in fields(kind)}
+    known |= {f"model.{item.name}" for item in fields(TransformerConfig)}
     named = " ".join(THEMES.values()).split()
     assert set(named) <= known
     assert len(named) == len(set(named))
@@ -269,7 +271,7 @@ def test_scales_are_sides_or_pairs_on_the_line_and_in_a_file(tmp_path: Path) -> 
     assert scales("--config", str(file)) == ((1, 1), (2, 3), (4, 4))
     file.write_text("tokenizer:\n  scales: [1, 2x3, 4]\n")
     assert scales("--config", str(file)) == ((1, 1), (2, 3), (4, 4))
-    with pytest.raises(UsageError, match="do not increase"):
+    with pytest.raises(UsageError, match="shrink"):
         scales("--tokenizer.scales", "1", "3", "2")
 
 

@@ -24,7 +24,7 @@ MIDDLES = [  # a command, and a function that it calls in its middle
     ("reconstruct", SAVED),
     *((f"edit {kind}", EDITED) for kind in ("inpaint", "outpaint", "class", "vary")),
     ("edit vary", SAVED),
-    ("edit interpolate", "nextscale.editing.editor:interpolate"),
+    ("edit interpolate", "nextscale.editing.tasks:interpolate"),
     ("app", "nextscale.app.page:build_page"),
     ("evaluate", "nextscale.evaluation.features:see"),
     ("evaluate", "numpy:savez"),

@@ -190,7 +190,7 @@ def test_images_that_are_judged_are_those_of_users_but_for_rounding(
     row, options = contenders.ROWS["var"], {"cfg": 1.5, "top_k": 1}  # the likeliest token
     labels = torch.arange(8) % 3
     plain, judged = (
-        jury.open_contender(row, Path(saved), options, hurried).draw(labels, range(8))
+        jury.open_contender(row, Path(saved), options, hurried).draw(labels, range(8))[-1]
         for hurried in (False, True)
     )
     assert judged.dtype == plain.dtype
@@ -200,7 +200,7 @@ def test_images_that_are_judged_are_those_of_users_but_for_rounding(
         lambda module, _, out: dtypes.append(out.dtype) if isinstance(module, MLP) else None
     )
     with hook:
-        jury.open_contender(row, Path(saved), options, True).draw(labels, range(8))
+        jury.open_contender(row, Path(saved), options, True).draw(labels, range(8))[-1]
     assert set(dtypes) == {torch.bfloat16}
 
 

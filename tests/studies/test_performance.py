@@ -39,4 +39,4 @@ def test_every_command_is_one() -> None:
 def test_a_record_whose_program_is_gone_stays(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["performance", "steps"]) == 2
     assert "steps is only a record" in capsys.readouterr().err
-    assert "Recorded on 2026-11-26" in performance.page()
+    assert "Measured on 2026-11-26" in performance.page()
