@@ -12,7 +12,8 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from nextscale.config.model import LARGEST_WIDTH, TransformerConfig
+from nextscale.config.architecture import TransformerConfig
+from nextscale.config.limits import LARGEST_WIDTH
 from nextscale.config.speed import MOST_REPEATS
 from nextscale.console.options import Parser
 from nextscale.console.report import conclude

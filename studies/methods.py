@@ -12,7 +12,7 @@ import torch
 from jsonargparse import Namespace
 from torch import nn
 
-from nextscale.config.model import RELEASED_256, TokenizerConfig, TransformerConfig
+from nextscale.config.architecture import RELEASED_256, TokenizerConfig, TransformerConfig
 from nextscale.config.speed import MOST_AT_ONCE, MOST_REPEATS
 from nextscale.console.options import Parser
 from nextscale.console.report import conclude

@@ -8,12 +8,8 @@ import torch
 from torch import nn
 
 from nextscale.checkpoints import checkpoint
-from nextscale.config.model import (
-    ClassifierConfig,
-    ModelConfig,
-    TokenizerConfig,
-    TransformerConfig,
-)
+from nextscale.config.architecture import ClassifierConfig, TokenizerConfig, TransformerConfig
+from nextscale.config.model import ModelConfig
 from nextscale.judges.classifiers import write_classifier
 from nextscale.judges.network import Classifier
 from nextscale.models.model import Model, build_model

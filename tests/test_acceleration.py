@@ -11,7 +11,8 @@ from torch._dynamo.utils import counters
 
 from nextscale import acceleration
 from nextscale.checkpoints import checkpoint
-from nextscale.config.model import RELEASED_256, ModelConfig
+from nextscale.config.architecture import RELEASED_256
+from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 from nextscale.generation.generate import prepare
 from nextscale.machine import instructions

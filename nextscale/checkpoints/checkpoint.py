@@ -16,7 +16,8 @@ import torch
 
 from nextscale.checkpoints.published.var import SAMPLING, from_released
 from nextscale.checkpoints.runs import best_of
-from nextscale.config.model import ModelConfig, TokenizerConfig
+from nextscale.config.architecture import TokenizerConfig
+from nextscale.config.model import ModelConfig
 from nextscale.config.presets import RELEASED, TOKENIZERS, TRANSFORMERS
 from nextscale.errors import UsageError, did_you_mean
 from nextscale.machine.devices import usable_device

@@ -17,7 +17,7 @@ from nextscale.cli.editing import (
 )
 from nextscale.cli.inference import add_model_arguments, check_between, load_model
 from nextscale.cli.reconstruct import find_images
-from nextscale.config.model import LARGEST_SIDE
+from nextscale.config.limits import LARGEST_SIDE
 from nextscale.console.options import Parser, add_device_argument
 from nextscale.console.output import Output
 from nextscale.errors import UsageError

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nextscale.config.model import LARGEST_SIDE
+from nextscale.config.limits import LARGEST_SIDE
 from nextscale.config.seeds import LARGEST_SEED
 from nextscale.errors import check_range, unknown
 

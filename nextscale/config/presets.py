@@ -6,7 +6,7 @@ Sizes and gates are those of arXiv 2404.02905 where a name is released. Nothing 
 from dataclasses import dataclass
 from typing import Any
 
-from nextscale.config.model import (
+from nextscale.config.architecture import (
     RELEASED_256,
     RELEASED_512,
     TokenizerConfig,

@@ -6,16 +6,9 @@ Names are those of the command line, with dashes there. Nothing here imports tor
 from dataclasses import dataclass, field
 from typing import Literal
 
-from nextscale.config.model import (
-    LARGEST_SIDE,
-    LARGEST_STRENGTH,
-    LARGEST_WIDTH,
-    MOST_LEVELS,
-    ClassifierConfig,
-    SamplingConfig,
-    TokenizerConfig,
-    TransformerConfig,
-)
+from nextscale.config.architecture import ClassifierConfig, TokenizerConfig, TransformerConfig
+from nextscale.config.limits import LARGEST_SIDE, LARGEST_STRENGTH, LARGEST_WIDTH, MOST_LEVELS
+from nextscale.config.model import SamplingConfig
 from nextscale.errors import UsageError, check_range
 
 MOST_STEPS = 10**12

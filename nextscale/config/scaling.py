@@ -6,7 +6,7 @@ Names are those of the command line, with dashes there. Nothing here imports tor
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
-from nextscale.config.model import LARGEST_DEPTH, LARGEST_WIDTH
+from nextscale.config.limits import LARGEST_DEPTH, LARGEST_WIDTH
 from nextscale.config.run import VarTraining
 from nextscale.config.seeds import LARGEST_SEED
 from nextscale.config.speed import FASTEST

@@ -19,7 +19,7 @@ from jsonargparse import (
     Namespace,
 )
 
-from nextscale.config.model import build
+from nextscale.config.building import build
 from nextscale.console.complaints import explain
 from nextscale.errors import UsageError, shown, unknown
 from nextscale.scales import Scales

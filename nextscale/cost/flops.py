@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nextscale.config.model import ModelConfig, TokenizerConfig, TransformerConfig
+from nextscale.config.architecture import TokenizerConfig, TransformerConfig
+from nextscale.config.model import ModelConfig
 from nextscale.models.model import build_model
 from nextscale.tokenizer.pyramid import Pyramid
 from nextscale.tokenizer.tokenizer import Tokenizer

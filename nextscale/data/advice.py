@@ -6,7 +6,8 @@ training; the machine's FLOP/s determine the size of the transformer and the num
 
 from dataclasses import dataclass
 
-from nextscale.config.model import ModelConfig, TokenizerConfig
+from nextscale.config.architecture import TokenizerConfig
+from nextscale.config.model import ModelConfig
 from nextscale.config.presets import TOKENIZER_TRAINING, TOKENIZERS, TRANSFORMERS
 
 LARGE = 100_000  # number of images from which presets above SMALL pixels are recommended

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nextscale.checkpoints.checkpoint import BUNDLED, CONFIG
 from nextscale.checkpoints.runs import best_of
-from nextscale.config.model import ClassifierConfig, build
+from nextscale.config.architecture import ClassifierConfig
+from nextscale.config.building import build
 from nextscale.errors import UsageError, did_you_mean, to_install, unknown
 from nextscale.judges.network import Classifier
 from nextscale.pipeline import Judge, Pipeline

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.config.model import ClassifierConfig
+from nextscale.config.architecture import ClassifierConfig
 
 
 class ConvBlock(nn.Module):

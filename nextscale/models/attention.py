@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.config.model import TransformerConfig
+from nextscale.config.architecture import TransformerConfig
 from nextscale.machine.devices import kept
 
 MAX_LOG_SCALE = math.log(100)  # released VAR models

@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.config.model import TokenizerConfig, TransformerConfig
+from nextscale.config.architecture import TokenizerConfig, TransformerConfig
 from nextscale.config.registry import CONDITIONS, HEADS
 from nextscale.machine.devices import constant
 from nextscale.models.attention import Cache, Piece, rotation_of, without_padding
 from nextscale.models.condition import Condition, Context
 from nextscale.models.heads import Head
+from nextscale.models.layers import build_norm, modulate
 from nextscale.models.orders import build_order
-from nextscale.models.trunk import Modulation, Transformer, build_norm, modulate
+from nextscale.models.trunk import Modulation, Transformer
 from nextscale.scales import Scales, length
 
 

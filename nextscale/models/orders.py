@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nextscale.config.model import TransformerConfig
+from nextscale.config.architecture import TransformerConfig
 from nextscale.config.registry import ORDERS
 from nextscale.errors import UsageError
 from nextscale.machine.devices import constant

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nextscale.config.model import LARGEST_COUNT, LARGEST_DEPTH, LARGEST_WIDTH
+from nextscale.config.limits import LARGEST_COUNT, LARGEST_DEPTH, LARGEST_WIDTH
 from nextscale.config.validation import check_type
 from nextscale.scales import MOST_SCALES
 

@@ -19,7 +19,7 @@ from nextscale.machine.instructions import can_compile, drawing_precision, made_
 from nextscale.machine.peaks import peak_alone
 from nextscale.models.model import build_model
 from nextscale.pipeline import Pipeline
-from nextscale.speed.timing import Parts, in_turn, machine, stopwatch
+from nextscale.speed.timing import Parts, in_turn, machine, peak_of, stopwatch
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 
@@ -29,7 +29,7 @@ def open_pipeline(config: SampleConfig, device: torch.device, mode: str) -> Pipe
     Compiled and int8 modes compute as `--compile` and `--compile --precision int8` do.
     """
     keep_freed_memory()
-    dtype = getattr(torch, drawing_precision(mode == "compiled", device))
+    dtype = getattr(torch, precision_of(mode, device))
     if config.random_weights:
         pipe = random_pipeline(config.model, device, dtype)
     else:
@@ -37,6 +37,11 @@ def open_pipeline(config: SampleConfig, device: torch.device, mode: str) -> Pipe
     if mode == "int8":
         pipe.quantize()
     return pipe if mode == "exact" else pipe.compile()
+
+
+def precision_of(mode: str, device: torch.device) -> str:
+    """In which precision a mode holds the weights."""
+    return drawing_precision(mode == "compiled", device)
 
 
 def random_pipeline(name: str, device: torch.device, dtype: torch.dtype) -> Pipeline:
@@ -134,7 +139,7 @@ def measure(
             "transformer_seconds": took["transformer"].median / batch,
             "decoder_seconds": took["decoder"].median / batch,
             "spread": took["seconds"].spread,
-            "share_of_peak": flops / seconds / (about["fp32_peak_gflops"] * 1e9),
+            "share_of_peak": flops / seconds / peak_of(about, precision_of(mode, device)),
         }
         comparable = "exact" in pipes and pipe.model.order.averages and not config.random_weights
         if mode != "exact" and comparable:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from nextscale.machine.instructions import made_for
 from nextscale.machine.peaks import measure_peak, processor
 
 K = TypeVar("K", bound=Hashable)
@@ -70,6 +71,9 @@ def stopwatch(device: torch.device) -> float:
 def machine(device: torch.device) -> dict[str, Any]:
     """What the figures depend on beside the code, for their report."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    peaks = {"fp32_peak_gflops": measure_peak(device) / 1e9}
+    if device.type != "cpu" and made_for("bfloat16", device):
+        peaks["bf16_peak_gflops"] = measure_peak(device, dtype=torch.bfloat16) / 1e9
     return {
         "device": device.type,
         "processor": name,
@@ -77,6 +81,16 @@ def machine(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "fp32_peak_gflops": measure_peak(device) / 1e9,
+        **peaks,
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def peak_of(about: Mapping[str, Any], precision: str) -> float:
+    """FLOP/s of the best product in a precision; on a CPU of float32, as all shares there.
+
+    Args:
+        about: result of `machine`.
+    """
+    name = "bf16_peak_gflops" if precision == "bfloat16" else "fp32_peak_gflops"
+    return 1e9 * about.get(name, about["fp32_peak_gflops"])

@@ -21,7 +21,7 @@ from nextscale.machine.peaks import peak_alone
 from nextscale.models.model import build_model
 from nextscale.models.orders import build_order
 from nextscale.scales import length
-from nextscale.speed.timing import Parts, in_turn, machine, stopwatch
+from nextscale.speed.timing import Parts, in_turn, machine, peak_of, stopwatch
 from nextscale.tokenizer.tokenizer import Tokenizer
 from nextscale.training.tokenizer_stage import TokenizerObjective
 from nextscale.training.transformer_stage import TransformerObjective
@@ -173,7 +173,7 @@ def measure(
     about = machine(device)
     for row in rows:
         rate = row["flops_per_image"] * row["images_per_second"]
-        row["share_of_peak"] = rate / (about["fp32_peak_gflops"] * 1e9)
+        row["share_of_peak"] = rate / peak_of(about, row["precision"])
     return {"model": config.model, "rows": rows, **about}
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.config.model import TokenizerConfig
+from nextscale.config.architecture import TokenizerConfig
 
 EPSILON = 1e-6  # of every group norm
 

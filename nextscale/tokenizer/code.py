@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nextscale.config.model import TokenizerConfig
+from nextscale.config.architecture import TokenizerConfig
 from nextscale.config.registry import CODES
 from nextscale.machine.devices import constant
 

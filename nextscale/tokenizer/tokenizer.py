@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from nextscale.config.model import TokenizerConfig
+from nextscale.config.architecture import TokenizerConfig
 from nextscale.tokenizer.autoencoder import Decoder, Encoder
 from nextscale.tokenizer.pyramid import Pyramid, Quantized
 

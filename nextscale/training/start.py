@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nextscale.checkpoints import checkpoint
-from nextscale.config.model import TokenizerConfig, TransformerConfig
+from nextscale.config.architecture import TokenizerConfig, TransformerConfig
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.cost.room import TRAINED, check_room
 from nextscale.errors import UsageError

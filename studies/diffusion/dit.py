@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nextscale.checkpoints.checkpoint import CONFIG, MODEL, best_of
-from nextscale.config.model import TokenizerConfig, build
+from nextscale.config.architecture import TokenizerConfig
+from nextscale.config.building import build
 from nextscale.errors import UsageError, check_range
 from nextscale.storage.files import read_json
 from nextscale.storage.weights import load_weights, placed, read_tensors, stored

@@ -15,12 +15,8 @@ from torch import Tensor
 import nextscale
 from nextscale.checkpoints import checkpoint
 from nextscale.config import presets
-from nextscale.config.model import (
-    ModelConfig,
-    SamplingConfig,
-    TokenizerConfig,
-    TransformerConfig,
-)
+from nextscale.config.architecture import TokenizerConfig, TransformerConfig
+from nextscale.config.model import ModelConfig, SamplingConfig
 from nextscale.errors import UsageError
 from nextscale.models.model import Model
 from nextscale.pipeline import Pipeline

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nextscale.checkpoints.published.var import describe_released, from_released
-from nextscale.config.model import RELEASED_256, TokenizerConfig, TransformerConfig
+from nextscale.config.architecture import RELEASED_256, TokenizerConfig, TransformerConfig
 from nextscale.errors import UsageError
 from nextscale.scales import areas, parse_scales
 from tests.parity.figures import COPY, load

@@ -3,15 +3,14 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from nextscale.config.model import (
+from nextscale.config.architecture import (
     RELEASED_256,
     RELEASED_512,
-    ModelConfig,
-    SamplingConfig,
     TokenizerConfig,
     TransformerConfig,
-    build,
 )
+from nextscale.config.building import build
+from nextscale.config.model import ModelConfig, SamplingConfig
 from nextscale.errors import UsageError
 from nextscale.scales import length
 

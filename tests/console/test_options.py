@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from nextscale.config.model import TransformerConfig
+from nextscale.config.architecture import TransformerConfig
 from nextscale.config.presets import TOKENIZERS, TRANSFORMERS
 from nextscale.config.run import ClassifierTraining, TokenizerTraining, VarTraining
 from nextscale.console.options import (

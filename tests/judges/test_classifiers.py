@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nextscale.config.model import ClassifierConfig, ModelConfig
+from nextscale.config.architecture import ClassifierConfig
+from nextscale.config.model import ModelConfig
 from nextscale.errors import UsageError
 from nextscale.judges.classifiers import load_classifier, load_judge, write_classifier
 from nextscale.judges.network import Classifier

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nextscale.config.model import ClassifierConfig
+from nextscale.config.architecture import ClassifierConfig
 from nextscale.errors import UsageError
 from nextscale.judges.network import Classifier, ConvBlock
 

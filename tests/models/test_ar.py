@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextscale.config.model import TransformerConfig
+from nextscale.config.architecture import TransformerConfig
 from nextscale.errors import UsageError
 from nextscale.generation.generate import prepare
 from nextscale.models.model import Model, build_model

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nextscale.config.model import SamplingConfig, TransformerConfig
+from nextscale.config.architecture import TransformerConfig
+from nextscale.config.model import SamplingConfig
 from nextscale.config.registry import CONDITIONS, Registry
 from nextscale.errors import UsageError
 from nextscale.generation.generate import generate, prepare

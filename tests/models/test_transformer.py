@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nextscale.config.model import TransformerConfig
-from nextscale.models import trunk
+from nextscale.config.architecture import TransformerConfig
+from nextscale.models import layers
 from nextscale.models.attention import Attention, Cache, attend_stored, causal_pieces
-from nextscale.models.trunk import AdaLNBlock, Transformer, build_norm, drop_path, modulate
+from nextscale.models.layers import build_norm, drop_path, modulate
+from nextscale.models.trunk import AdaLNBlock, Transformer
 from nextscale.scales import length, parse_scales, spans
 
 SCALES = parse_scales("1 2 3")
@@ -45,7 +46,7 @@ def test_a_compiled_block_trains_as_a_plain_one(normalized):
 
 def test_compiled_gelu_is_gelu():
     x = torch.linspace(-12, 12, 1001)
-    compiled = torch.compile(trunk.gelu, backend="eager", fullgraph=True)(x)
+    compiled = torch.compile(layers.gelu, backend="eager", fullgraph=True)(x)
     torch.testing.assert_close(compiled, F.gelu(x, approximate="tanh"), rtol=1e-5, atol=1e-6)
     assert not compiled.equal(F.gelu(x, approximate="tanh"))  # it is the other formula
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nextscale.config.model import RELEASED_256, TransformerConfig
+from nextscale.config.architecture import RELEASED_256, TransformerConfig
 from nextscale.generation.generate import prepare
 from nextscale.models.model import Model
 from nextscale.scales import spans

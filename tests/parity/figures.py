@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nextscale.checkpoints.published.var import from_released
-from nextscale.config.model import RELEASED_256, SamplingConfig
+from nextscale.config.architecture import RELEASED_256
+from nextscale.config.model import SamplingConfig
 from nextscale.editing.masks import keep_per_scale
 from nextscale.editing.tasks import redraw
 from nextscale.generation.generate import generate

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from nextscale.config.model import TransformerConfig
+from nextscale.config.architecture import TransformerConfig
 from nextscale.config.run import VarTraining
 from nextscale.config.scaling import LadderConfig
 from nextscale.errors import UsageError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nextscale.checkpoints.checkpoint import config_of
-from nextscale.config.model import TransformerConfig
+from nextscale.config.architecture import TransformerConfig
 from nextscale.config.scaling import FitConfig, PredictConfig
 from nextscale.cost.flops import transformer_flops
 from nextscale.errors import UsageError

@@ -12,7 +12,7 @@ import torch
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.console.options import from_options, parser_for
 from nextscale.errors import UsageError
-from nextscale.models.trunk import MLP
+from nextscale.models.layers import MLP
 from nextscale.training.command import add_training_arguments
 from studies.__main__ import main
 from studies.comparison import contenders, jury, tables, trainings

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nextscale.config.model import TransformerConfig
+from nextscale.config.architecture import TransformerConfig
 from nextscale.errors import UsageError
 from nextscale.models.trunk import Transformer
 from nextscale.storage.files import read_json

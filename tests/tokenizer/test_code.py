@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nextscale.config.model import TokenizerConfig
+from nextscale.config.architecture import TokenizerConfig
 from nextscale.errors import UsageError
 from nextscale.tokenizer.code import FSQ, VQ
 

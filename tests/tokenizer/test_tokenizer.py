@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nextscale.config.model import TokenizerConfig
+from nextscale.config.architecture import TokenizerConfig
 from nextscale.tokenizer.tokenizer import Tokenizer
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nextscale.cli.main import main
-from nextscale.config.model import TransformerConfig
+from nextscale.config.architecture import TransformerConfig
 from nextscale.config.presets import TOKENIZERS
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.console.options import from_options, parser_for

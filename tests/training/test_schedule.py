@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nextscale.config.model import TransformerConfig
+from nextscale.config.architecture import TransformerConfig
 from nextscale.models.model import Model
 from nextscale.training.schedule import learning_rate, parameter_groups, set_rates, weight_decay
 from tests.parity import figures

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 import nextscale
 from nextscale.checkpoints import checkpoint
-from nextscale.config.model import TokenizerConfig, TransformerConfig
+from nextscale.config.architecture import TokenizerConfig, TransformerConfig
 from nextscale.config.run import TokenizerTraining, VarTraining
 from nextscale.errors import UsageError
 from nextscale.models.model import Model

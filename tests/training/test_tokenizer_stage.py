@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nextscale.config.model import TokenizerConfig
+from nextscale.config.architecture import TokenizerConfig
 from nextscale.config.run import TokenizerLossConfig, TokenizerTraining
 from nextscale.data.images import Batch
 from nextscale.data.order import Part

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nextscale.config.model import (
+from nextscale.config.architecture import (
     RELEASED_256,
     RELEASED_512,
-    ModelConfig,
-    SamplingConfig,
     TokenizerConfig,
     TransformerConfig,
 )
+from nextscale.config.model import ModelConfig, SamplingConfig
 from nextscale.errors import UsageError, shown
 from nextscale.models.model import build_model
 from nextscale.pipeline import Pipeline
