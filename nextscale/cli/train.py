@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from nextscale.config.presets import TOKENIZER_TRAINING, TOKENIZERS, TRANSFORMERS
+from nextscale.config.registry import NEXT_TOKEN
 from nextscale.config.run import ClassifierTraining, TokenizerTraining, VarTraining
 from nextscale.console.messages import tell
 from nextscale.console.options import Parser, from_options
@@ -53,7 +54,7 @@ def add_var_arguments(parser: Parser) -> None:
 def train_var(options: Namespace) -> int:
     """Trains a next-scale transformer as the options say."""
     config = from_options(VarTraining, options)
-    if config.model.order != "scales":
+    if config.model.order in NEXT_TOKEN:
         raise UsageError(f"order {config.model.order} is next-token; use `nextscale train ar`")
     return train_transformer(config, "train var")
 
@@ -71,8 +72,8 @@ def add_ar_arguments(parser: Parser) -> None:
 def train_ar(options: Namespace) -> int:
     """Trains a next-token transformer as the options say."""
     config = from_options(VarTraining, options)
-    if config.model.order == "scales":
-        raise UsageError("order scales is next-scale; use `nextscale train var`")
+    if config.model.order not in NEXT_TOKEN:
+        raise UsageError(f"order {config.model.order} is next-scale; use `nextscale train var`")
     return train_transformer(config, "train ar")
 
 

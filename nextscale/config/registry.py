@@ -48,14 +48,13 @@ CODES = Registry(
     "code", {"vq": "nextscale.tokenizer.code:VQ", "fsq": "nextscale.tokenizer.code:FSQ"}
 )
 CONDITIONS = Registry("condition", {"class": "nextscale.models.condition:ClassCondition"})
+NEXT_TOKEN = ("raster", "spiral", "z-curve")  # orders of single tokens, trained by `train ar`
 ORDERS = Registry(
     "order",
     {
         "scales": "nextscale.models.orders:NextScale",
         "sub-steps": "nextscale.models.orders:SubSteps",
-        "raster": "nextscale.models.orders:NextToken",
-        "spiral": "nextscale.models.orders:NextToken",
-        "z-curve": "nextscale.models.orders:NextToken",
+        **dict.fromkeys(NEXT_TOKEN, "nextscale.models.orders:NextToken"),
     },
 )
 HEADS = Registry(

@@ -9,6 +9,7 @@ from typing import Literal
 from nextscale.config.architecture import ClassifierConfig, TokenizerConfig, TransformerConfig
 from nextscale.config.limits import LARGEST_SIDE, LARGEST_STRENGTH, LARGEST_WIDTH, MOST_LEVELS
 from nextscale.config.model import SamplingConfig
+from nextscale.config.registry import NEXT_TOKEN
 from nextscale.errors import UsageError, check_range
 
 MOST_STEPS = 10**12
@@ -278,7 +279,7 @@ class VarTraining(StageTraining):
             self, "label_drop label_smoothing disturb_tokens activation_checkpointing", 0, 1
         )
         check_range(self, "cache_tokens", 0, MOST_WORKERS)
-        if self.disturb_tokens and (self.cache_tokens or self.model.order != "scales"):
+        if self.disturb_tokens and (self.cache_tokens or self.model.order in NEXT_TOKEN):
             raise UsageError(
                 "disturb_tokens encodes the finer scales again; give --cache-tokens 0 and a "
                 "next-scale model"

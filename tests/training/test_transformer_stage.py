@@ -219,3 +219,19 @@ def test_next_token_refuses_a_pyramid(
         assert runs.train("ar", tmp_path / "run", pictures, *words) == 2
         assert "train one with a single scale" in capfd.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_other_answers_train_by_the_same_commands(pictures, tmp_path) -> None:
+    """Levels instead of a codebook, a softmax a channel, scales in sub-steps."""
+    flat, out = tmp_path / "levels", tmp_path / "var"
+    levels = ("--tokenizer.code", "fsq", "--tokenizer.levels", 3, 3, 3, "--loss.revive-every", 0)
+    assert runs.train("tokenizer", flat, pictures, *levels, "--epochs", 1) == 0
+    scales = nextscale.load(flat).tokenizer.config.scales
+    steps = [min(2, h * w) if k else 1 for k, (h, w) in enumerate(scales)]
+    words = ("--model.order", "sub-steps", "--model.sub-steps", *steps, "--epochs", 1)
+    assert runs.train("var", out, pictures, "--tokenizer", flat, *words) == 0
+    pipe = nextscale.load(out)
+    assert pipe.model.head.choices == (3, 3, 3)
+    assert pipe.model.steps == sum(steps)
+    assert len(pipe.sample([0, None])) == 2
+    assert len(pipe.edit(pipe.sample([0]), (0, 0, 4, 4))) == 1
