@@ -28,7 +28,7 @@ from nextscale.cli.inference import (
     typed_label,
 )
 from nextscale.config.evaluation import MOST_IMAGES
-from nextscale.config.seeds import LARGEST_SEED
+from nextscale.config.seeds import all_seeds_from
 from nextscale.console.messages import tell
 from nextscale.console.options import Parser
 from nextscale.console.output import Output
@@ -92,7 +92,7 @@ def run(options: Namespace) -> int:
         check_judged(wanted.tolist(), pipe.model.config.classes)
     if judge is not None and options.grow:
         raise UsageError("--grow shows images while they are sampled; leave it or --keep out")
-    draws = Draws(wanted, range(options.seed, LARGEST_SEED), options.keep, judge)
+    draws = Draws(wanted, all_seeds_from(options.seed), options.keep, judge)
     count, drawn = len(wanted), len(draws.given)
     check_memory(RECORDED * count, f"the record of {count:,} images", "sample fewer")
     if judge is not None:
@@ -107,8 +107,10 @@ def run(options: Namespace) -> int:
         for batch in draw_many(draw, draws, draws.parts(options.batch)):
             grown = [to_pictures(image) for image in batch.images]
             seconds += time.perf_counter() - begin
+            if judge is None and batch.part.start == 0:
+                sheet.record(range(count))
             if judge is None:
-                sheet.write(batch.part, grown, list(batch.part))
+                sheet.write(batch.part, grown)
             else:
                 kept += grown[-1]
                 scores += batch.scores
@@ -116,7 +118,8 @@ def run(options: Namespace) -> int:
             begin = time.perf_counter()
     if judge is not None:
         chosen = draws.chosen(scores)
-        sheet.write(range(count), [[kept[i] for i in chosen]], chosen)
+        sheet.record(chosen)
+        sheet.write(range(count), [[kept[i] for i in chosen]])
     sheet.finish(options.grow)
     rate = f"{drawn} image{'s' * (drawn > 1)} in {seconds:.1f} s, {drawn / seconds:.3g} images/s"
     print(f"{rate}; see {output.directory}")
@@ -181,20 +184,13 @@ class Sheet:
         self.shown = min(len(wanted), GRID_SHOWN)
         self.grown: list[list[Image.Image]] = []  # of the grid, after every scale
 
-    def write(
-        self, part: range, grown: Sequence[Sequence["Image.Image"]], numbers: Sequence[int]
-    ) -> None:
-        """Writes pictures, and first the record, from which a next run knows of them.
+    def write(self, part: range, grown: Sequence[Sequence["Image.Image"]]) -> None:
+        """Writes pictures, which `record` lists.
 
         Args:
-            part: numbers of the images among those that are wanted.
+            part: numbers of the images.
             grown: the pictures after every scale that was watched.
-            numbers: of the images among those that were sampled.
         """
-        if part.start == 0:
-            seeds = [self.options.seed + i for i in numbers]
-            seeds += [self.options.seed + i for i in range(len(seeds), len(self.labels))]
-            self.output.table("samples.json", self.record(seeds))
         for i, picture in zip(part, grown[-1], strict=True):
             self.output.picture(self.names[i], picture)
         self.grown = self.grown or [[] for _ in grown]
@@ -209,12 +205,18 @@ class Sheet:
             tell(f"the grid shows the first {self.shown} of {len(self.labels)} images")
         self.output.tell_others()
 
-    def record(self, seeds: Sequence[int]) -> dict[str, Any]:
-        """All that repeats the run, bit for bit on a machine of the same kind."""
+    def record(self, numbers: Sequence[int]) -> None:
+        """Writes what repeats the run, bit for bit on a machine of the same kind.
+
+        It comes before the pictures, as the next run finds them by it.
+
+        Args:
+            numbers: of the images among all that are sampled.
+        """
         from nextscale.checkpoints.checkpoint import identity
 
         options, made = self.options, self.made
-        return {
+        record = {
             **identity(self.pipe, options.model, made["transformer"]),
             "precision": made["precision"],
             "compiled": made["compiled"],
@@ -225,10 +227,11 @@ class Sheet:
             "keep": options.keep,
             "classifier": options.classifier,
             "images": [
-                {"file": file, "label": label, "name": name, "seed": seed}
-                for file, (label, name), seed in zip(self.names, self.said, seeds, strict=True)
+                {"file": file, "label": label, "name": name, "seed": options.seed + number}
+                for file, (label, name), number in zip(self.names, self.said, numbers, strict=True)
             ],
         }
+        self.output.table("samples.json", record)
 
 
 def grid_rows(labels: Sequence[int], columns: int | None) -> list[list[int]]:

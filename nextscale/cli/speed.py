@@ -29,7 +29,7 @@ def measure_sampling(options: Namespace) -> int:
                 "transformer": f"{row['transformer_seconds']:.4g}",
                 "decoder": f"{row['decoder_seconds']:.4g}",
                 "spread": f"{row['spread']:.0%}",
-                "share of fp32 peak": f"{row['share_of_peak']:.0%}",
+                "share of peak": f"{row['share_of_peak']:.0%}",
                 "tokens as exact": (
                     f"{row['token_agreement']:.2%}" if "token_agreement" in row else ""
                 ),
@@ -62,7 +62,7 @@ def measure_training(options: Namespace) -> int:
                 "images/s": f"{row['images_per_second']:.4g}",
                 "seconds a step": f"{row['seconds_per_step']:.4g}",
                 "spread": f"{row['spread']:.0%}",
-                "share of fp32 peak": f"{row['share_of_peak']:.0%}",
+                "share of peak": f"{row['share_of_peak']:.0%}",
                 "peak, GiB": f"{row['peak_memory_bytes'] / 2**30:.2f}" if config.memory else "",
             }
             for row in report["rows"]

@@ -4,9 +4,10 @@ Every default of the project's networks lives here. Released values are those of
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from nextscale.config.building import ADDED
 from nextscale.config.limits import (
     LARGEST_COUNT,
     LARGEST_DEPTH,
@@ -78,9 +79,9 @@ class TokenizerConfig:
     attention: bool = True
     groups: int = 32
     latent: int = 32
-    code: str = "vq"
+    code: str = field(default="vq", metadata=ADDED)
     codes: int = 4096
-    levels: tuple[int, ...] = ()
+    levels: tuple[int, ...] = field(default=(), metadata=ADDED)
     phi: Literal["partial", "shared", "each"] = "partial"
     phi_count: int = 4
     phi_ratio: float = 0.5
@@ -189,13 +190,13 @@ class TransformerConfig:
     depth: int = 16
     width: int = 0
     heads: int = 0
-    condition: str = "class"
+    condition: str = field(default="class", metadata=ADDED)
     order: str = "scales"
-    sub_steps: tuple[int, ...] = ()
-    head: str = ""
-    norm: Literal["layer", "rms"] = "layer"
-    mlp: Literal["gelu", "swiglu"] = "gelu"
-    positions: Literal["learned", "rotary"] = "learned"
+    sub_steps: tuple[int, ...] = field(default=(), metadata=ADDED)
+    head: str = field(default="", metadata=ADDED)
+    norm: Literal["layer", "rms"] = field(default="layer", metadata=ADDED)
+    mlp: Literal["gelu", "swiglu"] = field(default="gelu", metadata=ADDED)
+    positions: Literal["learned", "rotary"] = field(default="learned", metadata=ADDED)
     adaln: bool = True
     shared_adaln: bool = False
     normalized_attention: bool = True

@@ -1,7 +1,8 @@
 """Dataclasses from plain values of files: strict types, unknown keys are errors. No torch."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from nextscale.config.limits import LONGEST_KEY
@@ -10,6 +11,19 @@ from nextscale.errors import UsageError, shown
 from nextscale.scales import Scales, parse_scales
 
 T = TypeVar("T")
+ADDED = MappingProxyType({"added": True})  # metadata of a field that 0.1 did not have
+
+
+def shaping(config: Any) -> dict[str, Any]:
+    """A dataclass as a table for the keys of caches, which those of 0.1 keep.
+
+    Fields that 0.1 did not have are left out while they hold their default.
+    """
+    table = asdict(config)
+    for item in fields(config):
+        if item.metadata.get("added") and getattr(config, item.name) == item.default:
+            del table[item.name]
+    return table
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:

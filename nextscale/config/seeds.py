@@ -11,6 +11,11 @@ def fresh_seed() -> int:
     return secrets.randbelow(FRESH_SEEDS)
 
 
+def all_seeds_from(seed: int) -> range:
+    """Every seed from one on."""
+    return range(seed, LARGEST_SEED + 1)
+
+
 def seeds_from(seed: int | None, count: int) -> range:
     """Consecutive seeds of a number of images; None begins at a fresh one."""
     first = fresh_seed() if seed is None else seed

@@ -1,4 +1,4 @@
-"""Parameters and floating-point operations of networks; the machine's product peak and memory."""
+"""Parameters and floating-point operations of networks, counted where they run."""
 
 from collections.abc import Callable
 from functools import cache
@@ -14,13 +14,12 @@ from nextscale.models.model import build_model
 from nextscale.tokenizer.pyramid import Pyramid
 from nextscale.tokenizer.tokenizer import Tokenizer
 
+COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
 
 def parameters(module: nn.Module) -> int:
     """Number of weights."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
 class FlopCounter(TorchDispatchMode):

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nextscale.config.building import shaping
 from nextscale.data.images import Batch, Source
 from nextscale.data.order import Part
 from nextscale.data.record import Record
@@ -96,7 +96,7 @@ def shape(tokenizer: Tokenizer, tokenizer_hash: str, source: Source, copies: int
     """Everything that determines a cache's contents, for `cache.json` beside the tokens."""
     return {
         "tokenizer": tokenizer_hash,
-        "config": asdict(tokenizer.config),  # z-norm and φ's ratio are not in the weights
+        "config": shaping(tokenizer.config),  # z-norm and φ's ratio are not in the weights
         "data": source.identity,
         "images": len(source),
         "copies": copies,

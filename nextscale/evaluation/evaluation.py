@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from nextscale.config.building import shaping
 from nextscale.config.evaluation import METRICS, EvaluationConfig
 from nextscale.data.layout import TEST, TRAIN, VALIDATION, entries_of, split_of
 from nextscale.errors import UsageError
@@ -237,7 +238,7 @@ class Evaluation:
             images = self.open_images(name, channels=architecture.image_channels)
         settings = {
             "tokenizer": hash_weights(pipe.tokenizer.state_dict()),
-            "architecture": asdict(architecture),  # z-norm and φ's ratio are in no weight
+            "architecture": shaping(architecture),  # z-norm and φ's ratio are in no weight
             "images": images.identity,
             "extractor": self.extractor.identity,
             "perceptual": "" if perceptual is None else identify("perceptual", perceptual),

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from nextscale.config.building import shaping
 from nextscale.config.model import SamplingConfig
-from nextscale.config.seeds import LARGEST_SEED
+from nextscale.config.seeds import all_seeds_from
 from nextscale.cost.flops import parameters
 from nextscale.cost.room import check_drawing_room
 from nextscale.errors import UsageError
@@ -64,13 +65,16 @@ def judge_model(
     bounds = run.bounds(config.count, pipe, reference)
     turn = pipe.model.condition.all()
     wanted = turn[[i % len(turn) for i in range(config.count)]]
-    draws = Draws(wanted, range(config.seed, LARGEST_SEED), config.keep, judge)
+    draws = Draws(wanted, all_seeds_from(config.seed), config.keep, judge)
     drawn = len(draws.given)
     run.check_features(drawn, reference)
     settings = {
         "model": name,
         **made,
-        "architecture": {"tokenizer": asdict(pipe.tokenizer.config), **asdict(pipe.model.config)},
+        "architecture": {
+            "tokenizer": shaping(pipe.tokenizer.config),
+            **shaping(pipe.model.config),
+        },
         "sampling": vars(sampling),
         "wanted": config.count,
         "seed": config.seed,

@@ -139,7 +139,8 @@ def sample_steps(
                 if i == 0 or order.steps[i - 1].last:
                     tokens = codes.new_zeros(batch, *scale)
                     vectors = accumulated.new_zeros(batch, pyramid.latent, *scale)
-                tokens, vectors = tokens.clone(), vectors.clone()
+                tokens = tokens.clone()
+                vectors = vectors.clone(memory_format=torch.contiguous_format)  # flatten is a view
                 cells = constant(step.cells, codes.device)
                 tokens.flatten(1)[:, cells] = codes
                 found = pyramid.lookup(codes.unsqueeze(1)).squeeze(2)  # (B, C, l)

@@ -1,5 +1,6 @@
 """Conditions: what is wanted, as users say it and as the network reads it (VAR Sec. 3.2)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,12 +37,13 @@ class Context:
         return self.vector.unsqueeze(1)
 
 
-class Condition(nn.Module):
+class Condition(nn.Module, ABC):
     """What every condition offers.
 
     `given` is what `read` returns: a tensor whose first dimension is the batch.
     """
 
+    @abstractmethod
     def read(self, wanted: Sequence[Label], names: Sequence[str]) -> Tensor:
         """What users say, as the network takes it; on the CPU.
 
@@ -52,26 +54,25 @@ class Condition(nn.Module):
         Raises:
             UsageError: at what the condition does not know.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def say(self, given: Tensor, names: Sequence[str]) -> list[tuple[int | None, str]]:
         """The inverse of `read`: numbers, None for "none", and texts that it reads so."""
-        raise NotImplementedError
 
+    @abstractmethod
     def all(self) -> Tensor:
         """Everything that can be wanted, one after the other; "none" where nothing else can."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self, given: Tensor) -> None:
         """Raises UsageError at values that `forward` cannot take."""
-        raise NotImplementedError
 
+    @abstractmethod
     def drop(self, given: Tensor, dropped: Tensor | None = None) -> Tensor:
         """The same with "none" where `dropped`, bool (B,), says so; everywhere unless given."""
-        raise NotImplementedError
 
-    def forward(self, given: Tensor) -> Context:
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, given: Tensor) -> Context: ...
 
 
 class ClassCondition(Condition):

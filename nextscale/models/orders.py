@@ -4,6 +4,7 @@ A step is one evaluation of the network. It reads tokens and predicts some cells
 first step reads the condition alone. All orders share one network and one loop of sampling.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -42,7 +43,7 @@ class Step:
     last: bool
 
 
-class Order:
+class Order(ABC):
     """What every order offers over a pyramid of L tokens.
 
     Attributes:
@@ -104,14 +105,15 @@ class Order:
         shifted = [(begin + before, end + before) for begin, end in self.spans]
         return [(0, shifted[0][1]), *shifted[1:]]
 
+    @abstractmethod
     def teacher_inputs(self, pyramid: "Pyramid", tokens: list[Tensor]) -> Tensor:
         """What the network reads in training behind the start, (B, N - start, C).
 
         Args:
             tokens: K maps int64 (B, h, w).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def step_inputs(
         self, step: int, pyramid: "Pyramid", accumulated: Tensor, vectors: Tensor
     ) -> Tensor:
@@ -121,7 +123,6 @@ class Order:
             accumulated: (B, C, H, W), the sum over all complete scales.
             vectors: (B, C, h, w) of the scale that the step before predicted; zero where unknown.
         """
-        raise NotImplementedError
 
 
 class NextScale(Order):

@@ -5,6 +5,7 @@ vectors are float32 whatever the weights are stored in: half precision would tie
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import cast
 
@@ -17,7 +18,7 @@ from nextscale.config.registry import CODES
 from nextscale.machine.devices import constant
 
 
-class Code:
+class Code(ABC):
     """What every code offers; C is the length of its vectors.
 
     Its weights, if it has any, belong to the module that holds it, the pyramid: there their names
@@ -44,17 +45,17 @@ class Code:
         """V, the number of tokens."""
         return math.prod(self.alphabet)
 
+    @abstractmethod
     def quantize(self, vectors: Tensor) -> Tensor:
         """Tokens int64 (B, h, w) of vectors (B, C, h, w)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lookup(self, tokens: Tensor) -> Tensor:
         """Vectors float32 (B, C, h, w) of tokens (B, h, w)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def vectors(self) -> Tensor:
         """The vectors of all tokens, float32 (V, C)."""
-        raise NotImplementedError
 
     def average(self, shares: Sequence[Tensor]) -> Tensor:
         """Mean vectors (B, l, C) under probabilities of tokens.

@@ -16,7 +16,7 @@ from torch._inductor import config as inductor
 
 from nextscale.checkpoints import checkpoint
 from nextscale.config.model import SamplingConfig
-from nextscale.config.seeds import LARGEST_SEED
+from nextscale.config.seeds import all_seeds_from
 from nextscale.console.progress import progress
 from nextscale.cost.flops import parameters
 from nextscale.evaluation.chunks import Chunks
@@ -139,7 +139,7 @@ class Jury:
         contender = open_contender(row, place, options, hurried=True)
         labels = torch.arange(count) % contender.classes
         judge = judge_of(row, place, self.comparison.extractor)
-        draws = Draws(labels, range(seed * 10**6, LARGEST_SEED), row.keep, judge)
+        draws = Draws(labels, all_seeds_from(seed * 10**6), row.keep, judge)
         told: list[Any] = [fingerprint(place), drawing_precision(), self.extractor.identity]
         told += [row.sampler, row.steps, row.keep, options, count, seed]
         name = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]

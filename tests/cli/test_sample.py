@@ -12,6 +12,7 @@ from nextscale.checkpoints import checkpoint
 from nextscale.cli.main import main
 from nextscale.cli.sample import choose_wanted, grid_rows
 from nextscale.config.model import ModelConfig, SamplingConfig
+from nextscale.config.seeds import LARGEST_SEED
 from nextscale.machine.instructions import can_compile
 from nextscale.pictures.grids import GAP
 from nextscale.pipeline import Pipeline
@@ -354,3 +355,8 @@ def test_drawing_needs_nothing_of_training(saved, tmp_path):
     words = ["sample", saved, "--grow", "--out", str(tmp_path / "out")]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_largest_seed_is_a_seed(draw):
+    record = read_record(draw("--labels", "bag", "--seed", LARGEST_SEED))
+    assert [entry["seed"] for entry in record["images"]] == [LARGEST_SEED]

@@ -9,7 +9,7 @@ from nextscale.config.architecture import (
     TokenizerConfig,
     TransformerConfig,
 )
-from nextscale.config.building import build
+from nextscale.config.building import build, shaping
 from nextscale.config.model import ModelConfig, SamplingConfig
 from nextscale.errors import UsageError
 from nextscale.scales import length
@@ -106,3 +106,39 @@ def test_unknown_keys_are_named_with_their_place(values, said):
 
 def test_build_fills_in_defaults():
     assert build(SamplingConfig, {"cfg": 3.0}, "sampling") == SamplingConfig(cfg=3.0)
+
+
+def test_keys_of_caches_are_those_of_0_1_unless_a_new_option_is_used() -> None:
+    old = {
+        "scales",
+        "image_channels",
+        "width",
+        "multipliers",
+        "blocks",
+        "attention",
+        "groups",
+        "latent",
+        "codes",
+        "phi",
+        "phi_count",
+        "phi_ratio",
+        "z_norm",
+        "commitment",
+    }
+    assert set(shaping(TokenizerConfig())) == old
+    assert set(shaping(TokenizerConfig(code="fsq", levels=(3, 3)))) == {*old, "code", "levels"}
+    old = {
+        "classes",
+        "depth",
+        "width",
+        "heads",
+        "order",
+        "adaln",
+        "shared_adaln",
+        "normalized_attention",
+        "mlp_ratio",
+        "drop_path",
+        "gate_init",
+    }
+    assert set(shaping(TransformerConfig())) == old
+    assert set(shaping(TransformerConfig(norm="rms"))) == {*old, "norm"}

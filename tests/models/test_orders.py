@@ -97,11 +97,14 @@ def test_greedy_samples_are_the_likeliest_of_the_full_pass(stepping, tokenizer) 
     torch.testing.assert_close(found, logits.log_softmax(-1).amax(-1))
 
 
-def test_kept_cells_reach_the_steps_behind_them(stepping, tokenizer) -> None:
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 1, 3, 2), (3, 1, 0, 2)])
+def test_kept_cells_reach_the_steps_behind_them(stepping, tokenizer, axes) -> None:
+    """Whatever the memory layout of what a constraint returns."""
     own, labels = maps_of(tokenizer, 1), torch.tensor([1])
+    back = [axes.index(i) for i in range(4)]
 
     def keep(k, vectors):
-        return tokenizer.quantizer.lookup(own[k])
+        return tokenizer.quantizer.lookup(own[k]).permute(axes).contiguous().permute(back)
 
     sampling = SamplingConfig(top_k=1)
     *_, state = generate(stepping, tokenizer, labels, sampling, seeds=[0], constrain=keep)
@@ -117,3 +120,16 @@ def test_numbers_of_steps_that_do_not_fit_are_refused(make_model, tokenizer, cou
         make_model(tokenizer, order="sub-steps", sub_steps=counts)
     with pytest.raises(UsageError, match="sub_steps are"):
         make_model(tokenizer, sub_steps=(1, 1, 1))
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_a_constraint_that_changes_nothing_changes_nothing(stepping, tokenizer, axes) -> None:
+    back, labels = [axes.index(i) for i in range(4)], torch.tensor([0, 2])
+
+    def same(k, vectors):
+        return vectors.permute(axes).contiguous().permute(back)
+
+    *_, free = generate(stepping, tokenizer, labels, seeds=[4, 5])
+    *_, held = generate(stepping, tokenizer, labels, seeds=[4, 5], constrain=same)
+    assert torch.equal(free.tokens, held.tokens)
+    torch.testing.assert_close(free.accumulated, held.accumulated)
