@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nextscale.checkpoints import checkpoint
 from nextscale.console.commands import configured
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.progress import progress
 from nextscale.data.fashion_mnist import LABELS, PARTS, find, read_idx
 from nextscale.editing.candidates import Attempt, attempt, best_of
@@ -213,7 +213,7 @@ def run(editing: Editing) -> None:
                     advance(len(filled[-1]))
             figures = judge.judge(torch.cat(filled), known)
             keep(place, {"kind": kind, "method": name, **figures})
-            tell(f"{kind}: {name}: FID {figures['fid']:.3f}, hole {figures['hole_psnr']:.2f} dB")
+            inform(f"{kind}: {name}: FID {figures['fid']:.3f}, hole {figures['hole_psnr']:.2f} dB")
 
 
 def table(editing: Editing) -> None:

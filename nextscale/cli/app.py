@@ -9,7 +9,7 @@ from threading import Event
 from jsonargparse import Namespace
 
 from nextscale.cli.inference import add_model_arguments, check_between, load_model
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import Parser, add_device_argument
 from nextscale.errors import UsageError
 
@@ -42,7 +42,7 @@ def run(options: Namespace) -> int:
 
         ignored = own_environment(Path(folder), host)
         if ignored:
-            tell(f"{', '.join(ignored)} are ignored; the page has options of its own")
+            inform(f"{', '.join(ignored)} are ignored; the page has options of its own")
         from nextscale.app.page import build_page, serve, stop
         from nextscale.app.store import Store
         from nextscale.app.studio import Studio
@@ -53,11 +53,11 @@ def run(options: Namespace) -> int:
         with closing(Studio(pipe, options.model, Store(Path(folder)))) as studio:
             page = build_page(studio, options.queue)
             address = serve(page, studio.store, host, port)
-            tell(f"the page is at {address}; Ctrl-C stops it")
+            inform(f"the page is at {address}; Ctrl-C stops it")
             with suppress(KeyboardInterrupt):
                 Event().wait()
         stop(page)
-    tell("the page has stopped")
+    inform("the page has stopped")
     return 0
 
 

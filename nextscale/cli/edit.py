@@ -176,7 +176,7 @@ def interpolate(options: Namespace) -> int:
     for file, picture in zip(files, pictures, strict=True):
         output.picture(file, picture)
     output.picture("sheet.png", grid([pictures]))
-    output.tell_others()
+    output.report_others()
     print(f"{len(pictures)} pictures; see {output.directory}")
     return 0
 

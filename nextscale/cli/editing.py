@@ -24,9 +24,9 @@ from nextscale.cli.inference import (
     take_seed,
     typed_label,
 )
-from nextscale.cli.reconstruct import find_images, tell_changes, unique_names
+from nextscale.cli.reconstruct import find_images, report_changes, unique_names
 from nextscale.config.evaluation import MOST_IMAGES
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import Parser
 from nextscale.console.output import Output
 from nextscale.console.progress import progress
@@ -147,7 +147,7 @@ def edit_pictures(
         raise UsageError("--label is missing; give the class that is drawn")
     rows = show(pipe)
     before = len(rows[0])
-    tell_changes(Counter(c for p in given.pictures for c in pipe.changes(p)), len(given.pictures))
+    report_changes(Counter(c for p in given.pictures for c in pipe.changes(p)), len(given.pictures))
     made = accelerate(pipe, options, min(options.batch, len(rows)), edit_sampling(pipe, sampling))
     record = {
         "edit": name,
@@ -192,9 +192,9 @@ def edit_pictures(
     output.picture("sheet.png", grid(rows[:SHEET_SHOWN]))
     shown = sum(map(len, rows[:SHEET_SHOWN])) - before * min(len(rows), SHEET_SHOWN)
     if shown < len(entries):
-        tell(f"the sheet shows {shown} of {len(entries)} edits")
+        inform(f"the sheet shows {shown} of {len(entries)} edits")
     output.table("edits.json", {**record, "images": entries})
-    output.tell_others()
+    output.report_others()
     images = f"{len(rows)} image{'s' * (len(rows) > 1)}"
     print(f"{len(entries)} edit{'s' * (len(entries) > 1)} of {images}; see {output.directory}")
     return 0

@@ -19,7 +19,7 @@ from nextscale.cli.inference import (
     precision_of,
 )
 from nextscale.config.evaluation import EvaluationConfig
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import Parser, add_config, add_dataclass, from_options
 from nextscale.console.progress import progress
 from nextscale.console.report import check_report, write_report
@@ -109,7 +109,7 @@ def run(options: Namespace) -> int:
         if not state.is_main_process:
             return nullcontext(lambda _: None)
         if not sys.stderr.isatty():  # where no bar is seen
-            tell(f"{doing}: {images:,} images")
+            inform(f"{doing}: {images:,} images")
         return progress(doing, images)
 
     evaluation = Evaluation(config, extractor, state, show)
@@ -119,12 +119,12 @@ def run(options: Namespace) -> int:
     elif drawn:
         sampling = pipe.sampling(given)
         made = {"tokenizer": hash_weights(pipe.tokenizer.state_dict())}
-        made |= accelerate(pipe, options, CHUNK, sampling, tells=state.is_main_process)
+        made |= accelerate(pipe, options, CHUNK, sampling, prints=state.is_main_process)
         try:
             report = judge_model(evaluation, what, pipe, made, sampling)
         except KeyboardInterrupt:
             if state.is_main_process:
-                tell("what was drawn is kept; the same command goes on from there")
+                inform("what was drawn is kept; the same command goes on from there")
             raise
         places.append(str(Path(config.out) / "report.json"))
     else:
@@ -158,7 +158,7 @@ def conclude(report: dict[str, Any], places: list[str]) -> None:
     for place in places:
         write_report(report, place)
     if report.get("note"):
-        tell(report["note"])
+        inform(report["note"])
     figures = report["figures"]
     seen_by = report["extractor_name"]
     shown = {

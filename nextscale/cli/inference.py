@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from nextscale.config.model import SamplingConfig
 from nextscale.config.seeds import LARGEST_SEED, fresh_seed
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import Parser, add_config, add_device_argument, add_optional
 from nextscale.errors import UsageError, shown
 
@@ -128,7 +128,7 @@ def take_seed(options: Namespace) -> None:
     """Makes `--seed random` a number, prints it, and checks that it is a seed."""
     if options.seed == "random":
         options.seed = fresh_seed()
-        tell(f"the fresh seed is {options.seed}; --seed {options.seed} repeats this")
+        inform(f"the fresh seed is {options.seed}; --seed {options.seed} repeats this")
     check_seeds(options.seed)
 
 
@@ -170,7 +170,7 @@ def accelerate(
     options: Namespace,
     batch: int,
     sampling: "SamplingConfig",
-    tells: bool = True,
+    prints: bool = True,
 ) -> dict[str, Any]:
     """Makes a pipeline as fast as the options of `add_acceleration_arguments` ask.
 
@@ -178,7 +178,7 @@ def accelerate(
         batch: images that will be drawn at once. Graphs of a CPU serve any number but one, those
             of an accelerator no other.
         sampling: options that they will be drawn with.
-        tells: whether this process prints for the user.
+        prints: whether this process prints for the user.
 
     Returns:
         hash of the transformer as loaded, and what was made of it, for reports.
@@ -192,8 +192,8 @@ def accelerate(
         "precision": precision_of(options),
         "compiled": options.compile,
     }
-    if tells and not made_for(made["precision"], pipe.device):
-        tell(EMULATED.format(made["precision"]))
+    if prints and not made_for(made["precision"], pipe.device):
+        inform(EMULATED.format(made["precision"]))
     if made["precision"] == "int8":
         pipe.quantize()
     if options.compile:
@@ -202,6 +202,6 @@ def accelerate(
         for _ in range(1 if on_cpu else 2):  # CUDA graphs record a second run
             pipe.sample([None] * (min(batch, 2) if on_cpu else batch), **vars(sampling))
         seconds = time.perf_counter() - begin
-        if tells:
-            tell(f"compiled in {seconds:.0f} s; the kernels are kept in {kernels()}")
+        if prints:
+            inform(f"compiled in {seconds:.0f} s; the kernels are kept in {kernels()}")
     return made

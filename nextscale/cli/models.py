@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import Parser
 
 
@@ -73,7 +73,7 @@ def convert(options: Namespace) -> int:
     dtype = None if options.precision is None else getattr(torch, options.precision)
     save(pipe, out, dtype=dtype)
     for warning in assumed:
-        tell(str(warning.message))
+        inform(str(warning.message))
     print(f"{out}: {describe_released(pipe)}, tokenizer {read_config(out).tokenizer_hash}")
     return 0
 

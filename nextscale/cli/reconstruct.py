@@ -15,7 +15,7 @@ from nextscale.cli.inference import (
     load_model,
 )
 from nextscale.config.evaluation import MOST_IMAGES
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import Parser
 from nextscale.console.output import Output
 from nextscale.console.progress import progress
@@ -77,9 +77,9 @@ def run(options: Namespace) -> int:
         entry["psnr"] = loss if math.isfinite(loss) else None
     output.table("reconstructions.json", {**record, "images": entries})
     output.picture("sheet.png", sheet(pairs))
-    output.tell_others()
+    output.report_others()
     if len(pairs) < len(originals):
-        tell(f"the sheet shows the first {len(pairs)} of {len(originals)} pictures")
+        inform(f"the sheet shows the first {len(pairs)} of {len(originals)} pictures")
     shown = [escaped(name) for name in names]
     width = max(map(len, shown))
     for name, loss in zip(shown, losses, strict=True):
@@ -104,7 +104,7 @@ def find_images(given: Iterable[str]) -> list[Path]:
             if not inside:
                 raise UsageError(f"{path} holds no images; known are {known_endings()}")
             if found.empty:
-                tell(f"no images in {', '.join(str(path / folder) for folder in found.empty)}")
+                inform(f"no images in {', '.join(str(path / folder) for folder in found.empty)}")
             paths += inside
         elif path.is_file():
             paths.append(path)
@@ -123,15 +123,15 @@ def read_images(paths: Sequence[Path], channels: int, size: tuple[int, int]) -> 
         picture = read_picture(path, 3)
         changes[recoloured(is_grey(picture), channels)] += 1
         pictures.append(crop_to(to_mode(picture, "L" if channels == 1 else "RGB"), *size))
-    tell_changes(changes, len(pictures))
+    report_changes(changes, len(pictures))
     return pictures
 
 
-def tell_changes(changes: Mapping[str, int], count: int) -> None:
+def report_changes(changes: Mapping[str, int], count: int) -> None:
     """Tells how many of the pictures are changed for the model, and how."""
     for change, number in changes.items():
         if change:
-            tell(f"{number} of {count} images are {change}")
+            inform(f"{number} of {count} images are {change}")
 
 
 def unique_names(paths: Iterable[Path]) -> list[str]:

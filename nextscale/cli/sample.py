@@ -29,7 +29,7 @@ from nextscale.cli.inference import (
 )
 from nextscale.config.evaluation import MOST_IMAGES
 from nextscale.config.seeds import all_seeds_from
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import Parser
 from nextscale.console.output import Output
 from nextscale.console.progress import progress
@@ -153,7 +153,7 @@ def choose_wanted(
                 f"{len(turn)}, or fewer labels"
             )
         if more := count % len(turn):
-            tell(
+            inform(
                 f"--count {count} is no multiple of {len(turn)}: the first {more} labels get one "
                 "image more than the others"
             )
@@ -202,8 +202,8 @@ class Sheet:
         rows = grid_rows(self.labels[: self.shown], self.options.grid_columns)
         write_grids(self.output, rows, self.grown[-1], self.grown if grow else [])
         if self.shown < len(self.labels):
-            tell(f"the grid shows the first {self.shown} of {len(self.labels)} images")
-        self.output.tell_others()
+            inform(f"the grid shows the first {self.shown} of {len(self.labels)} images")
+        self.output.report_others()
 
     def record(self, numbers: Sequence[int]) -> None:
         """Writes what repeats the run, bit for bit on a machine of the same kind.

@@ -16,7 +16,7 @@ from nextscale.cli.inference import (
     typed_label,
 )
 from nextscale.config.scaling import FitConfig, LadderConfig, PredictConfig
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import (
     Parser,
     add_config,
@@ -53,12 +53,12 @@ def train_ladder(options: Namespace) -> int:
         raise UsageError("a ladder needs a directory; give --out DIRECTORY")
     from nextscale.scaling_laws.ladder import climb
 
-    missing = climb(config, tell)
+    missing = climb(config, inform)
     if missing.failed:
         told = "; ".join(f"{name} ended with code {code}" for name, code in missing.failed.items())
         raise UsageError(f"trainings failed: {told}; run this again to go on with them")
     for name in missing.taken:
-        tell(f"{name}: another process trains it")
+        inform(f"{name}: another process trains it")
     runs = len(config.runs())
     print(f"{runs - len(missing.taken)} of {runs} runs are in {config.out}")
     return 0
@@ -130,7 +130,7 @@ def predict_model(options: Namespace) -> int:
         other = "" if floored is None else f"; with a floor {floored:.4f}"
         print(f"{words}: {guess['predicted']:.4f} ({config.confidence:.0%}: {between}{other})")
         if guess["doubt"]:
-            tell(f"{words}: {guess['doubt']}")
+            inform(f"{words}: {guess['doubt']}")
     hours = f", {found['hours']:,.1f} hours at {config.rate:,.0f} GFLOP/s" if config.rate else ""
     print(f"training: {found['flops']:.3g} FLOP{hours}")
     return 0

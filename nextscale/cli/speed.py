@@ -5,7 +5,7 @@ from jsonargparse import Namespace
 from nextscale.config.speed import MODES, PRECISIONS, SampleConfig, TrainConfig
 from nextscale.console.options import Parser
 from nextscale.console.report import conclude
-from nextscale.speed.command import add_speed_arguments, measured, tell_left_out
+from nextscale.speed.command import add_speed_arguments, measured, report_left_out
 
 
 def add_sample_arguments(parser: Parser) -> None:
@@ -17,7 +17,7 @@ def measure_sampling(options: Namespace) -> int:
     """Measures how fast a model samples and prints a table."""
     config, report = measured(options, SampleConfig, "nextscale.speed.sampling_speed")
     if not config.modes:
-        tell_left_out(report, "mode", MODES, "--modes")
+        report_left_out(report, "mode", MODES, "--modes")
     conclude(
         report,
         config.json,
@@ -50,7 +50,7 @@ def measure_training(options: Namespace) -> int:
     """Measures how fast both stages train and prints a table."""
     config, report = measured(options, TrainConfig, "nextscale.speed.training_speed")
     if not config.precision:
-        tell_left_out(report, "precision", PRECISIONS, "--precision")
+        report_left_out(report, "precision", PRECISIONS, "--precision")
     conclude(
         report,
         config.json,

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from nextscale.config.presets import TOKENIZER_TRAINING, TOKENIZERS, TRANSFORMERS
 from nextscale.config.registry import NEXT_TOKEN
 from nextscale.config.run import ClassifierTraining, TokenizerTraining, VarTraining
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import Parser, from_options
 from nextscale.errors import UsageError
 from nextscale.training.command import add_presets, add_training_arguments, check_run, finish
@@ -103,7 +103,7 @@ def train_transformer(config: VarTraining, command: str) -> int:
     accelerator = start_accelerator(config)
     if accelerator.is_main_process:
         for line in summary(config.data, training, validation, size, channels):
-            tell(line)
+            inform(line)
     if config.cache_tokens:
         caches = Path(config.cache or Path(config.out).parent / "tokens")
         tokenizer.to(accelerator.device)
@@ -117,7 +117,7 @@ def train_transformer(config: VarTraining, command: str) -> int:
                 rank=accelerator.process_index,
                 processes=accelerator.num_processes,
                 wait=accelerator.wait_for_everyone,
-                progress=tell_progress,
+                progress=report_progress,
             )
             for source, copies in ((training, config.cache_tokens), (validation, 1))
         )
@@ -146,10 +146,10 @@ def check_tokenizer(run: "RunDirectory", tokenizer: "Pipeline") -> None:
         )
 
 
-def tell_progress(done: int, total: int) -> None:
+def report_progress(done: int, total: int) -> None:
     """A line now and then while tokens are encoded."""
     if done % 40 == 0 or done == total:
-        tell(f"encoding tokens: {done} of {total} chunks")
+        inform(f"encoding tokens: {done} of {total} chunks")
 
 
 def add_classifier_arguments(parser: Parser) -> None:

@@ -5,6 +5,6 @@ import sys
 from nextscale.errors import escaped
 
 
-def tell(line: str) -> None:
-    """A line for the person at the terminal, beside what the command writes."""
+def inform(line: str) -> None:
+    """Prints a line for the user, beside the output of the command."""
     print(escaped(line), file=sys.stderr, flush=True)

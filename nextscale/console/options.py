@@ -206,7 +206,7 @@ def add_optional(place: Any, kind: type) -> None:
     Args:
         place: a parser or a group of it.
     """
-    told, hints = told_attributes(kind), get_type_hints(kind)
+    told, hints = attribute_texts(kind), get_type_hints(kind)
     for item in fields(kind):
         option = "--" + item.name.replace("_", "-")
         if hints[item.name] is bool:
@@ -234,7 +234,7 @@ def add_dataclass(
     Args:
         themes: further groups of the help: names of options, dotted, by the group's title.
     """
-    told = told_attributes(kind)
+    told = attribute_texts(kind)
     hints = get_type_hints(kind)
     titles = {name: title for title, names in themes.items() for name in names.split()}
     for item in fields(kind):
@@ -311,7 +311,7 @@ def scale_entry(value: Any) -> Any:
     return value
 
 
-def told_attributes(kind: type) -> dict[str, str]:
+def attribute_texts(kind: type) -> dict[str, str]:
     """The description of each attribute in the docstrings of a dataclass and its parents."""
     told: dict[str, str] = {}
     for parent in reversed(kind.__mro__):

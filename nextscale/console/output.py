@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
 from nextscale.console.earlier import earlier_files, other_pictures
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.errors import UsageError
 from nextscale.storage.files import FULL, disk_full, replacing_file, to_json
 
@@ -70,15 +70,15 @@ class Output:
     def clear(self) -> None:
         """Removes what an earlier run wrote, and says so."""
         if self.earlier:
-            tell(f"{len(self.earlier)} files of an earlier run in {self.directory} are replaced")
+            inform(f"{len(self.earlier)} files of an earlier run in {self.directory} are replaced")
         while self.earlier:
             self.earlier.pop().unlink(missing_ok=True)
 
-    def tell_others(self) -> None:
+    def report_others(self) -> None:
         """Says how many pictures of others lie beside those of this run, if any."""
         count = other_pictures(self.directory, self.written)
         if count:
-            tell(
+            inform(
                 f"{self.directory} also holds {count} other picture{'s' * (count > 1)}, which "
                 "`nextscale evaluate` would count among these"
             )

@@ -14,7 +14,7 @@ mpl.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind tell apart
+BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's, which the colour-blind distinguish
 GREYS = (0.65, 0.0)  # of the curves, from the smallest model to the largest
 MARKERS = "osD^v<>PX*"  # beside greys, for curves that lie close
 
@@ -30,7 +30,7 @@ def draw_laws(report: dict[str, Any], file: IO[bytes]) -> None:
         axis.plot(sizes, law(sizes), color=ORANGE, linestyle="--")
         axis.plot(sizes, values, "o", color=BLUE)
         logarithmic(axis, words)
-        tell(axis, f"α = {law.alpha:.3f}\ncorrelation {entry['correlation']:.4f}")
+        inform(axis, f"α = {law.alpha:.3f}\ncorrelation {entry['correlation']:.4f}")
     for axis in axes[1]:
         axis.set_xlabel("weights in the blocks, N")
     write(figure, file)
@@ -48,7 +48,7 @@ def draw_frontier(ladder: Sequence[Curve], report: dict[str, Any], file: IO[byte
             flops, law = np.array(entry["flops"]), Law(entry["exponent"], entry["log_beta"])
             axis.plot(flops, entry["values"], ".", color=BLUE, label="lowest of all")
             axis.plot(flops, law(flops), color=ORANGE, linestyle="--", label="its law")
-            tell(axis, f"exponent {law.alpha:.3f}")
+            inform(axis, f"exponent {law.alpha:.3f}")
     axes[0, 1].legend(fontsize="x-small")
     for axis in axes[1]:
         axis.set_xlabel("training arithmetic, FLOP")
@@ -104,7 +104,7 @@ def draw_sheet(
 
 
 def styles(count: int) -> list[dict[str, Any]]:
-    """How curves are drawn that have an order, so that greys and markers tell them apart."""
+    """How curves are drawn that have an order, so that greys and markers distinguish them."""
     shades = np.linspace(*GREYS, count)
     return [
         {"color": str(shade), "marker": MARKERS[i % len(MARKERS)], "markersize": 4, "linewidth": 1}
@@ -112,7 +112,7 @@ def styles(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def tell(axis: Any, words: str) -> None:
+def inform(axis: Any, words: str) -> None:
     """Writes words into the corner below."""
     axis.text(0.05, 0.05, words, transform=axis.transAxes)
 

@@ -37,13 +37,13 @@ class Missing:
 
 
 def climb(
-    config: LadderConfig, tell: Callable[[str], None], train: Train = run_to_its_end
+    config: LadderConfig, inform: Callable[[str], None], train: Train = run_to_its_end
 ) -> Missing:
     """Trains every run that is neither finished nor taken by another process.
 
     Args:
         config: the ladder.
-        tell: called with a line for every run that begins.
+        inform: called with a line for every run that begins.
         train: runs a command and gives its exit code.
 
     Raises:
@@ -64,7 +64,7 @@ def climb(
             with lock.acquire(timeout=0):
                 if finished(place):
                     continue
-                tell(f"training {name}")
+                inform(f"training {name}")
                 code = train(command_of(given))
         except Timeout:
             missing.taken.append(name)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from jsonargparse import Namespace
 
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import (
     Parser,
     add_config,
@@ -45,13 +45,13 @@ def measured(options: Namespace, kind: type[T], module: str) -> tuple[T, dict[st
         return config, work.measure(config, device, advance)
 
 
-def tell_left_out(
+def report_left_out(
     report: Mapping[str, Any], column: str, known: Sequence[str], option: str
 ) -> None:
     """Tells what no row holds: the device has no instructions for it, or it is not installed."""
     missing = [value for value in known if all(row[column] != value for row in report["rows"])]
     if missing:
-        tell(
+        inform(
             f"{', '.join(missing)} is left out: this device has no instructions for it and would "
             "emulate it slowly, or what it needs is not installed; "
             f"{option} {' '.join(known)} measures it anyway, or names what is missing"

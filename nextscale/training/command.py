@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nextscale.config.run import TrainingConfig
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.console.options import Parser, add_config, add_dataclass
 from nextscale.errors import UsageError
 from nextscale.training.run_options import FREE, is_record, options_of, read_options
@@ -134,8 +134,10 @@ def finish(train: Callable[[], Any]) -> int:
         number = int(stop.args[0])
         if speaks:
             name = signal.Signals(number).name
-            tell(f"nextscale: stopped by {name} and saved; --resume with the same --out continues")
+            inform(
+                f"nextscale: stopped by {name} and saved; --resume with the same --out continues"
+            )
         return 128 + number
     if speaks:
-        tell(f"the model is in {final}")
+        inform(f"the model is in {final}")
     return 0

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from nextscale.console.commands import configured
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.errors import UsageError
 from nextscale.machine.devices import best_device
 from nextscale.speed.timing import machine
@@ -194,7 +194,7 @@ def judge(trial: Trial) -> None:
 
 def show(records: Records) -> None:
     """Writes the table and the figures."""
-    tell(f"see {write_results(Path(records.records))}")
+    inform(f"see {write_results(Path(records.records))}")
 
 
 COMMANDS = {

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-# Okabe and Ito's colours, which the colour-blind tell apart; markers tell them apart in grey.
+# Okabe and Ito's colours, which the colour-blind distinguish; markers do so in grey.
 STYLES = {
     "var": ("#0072B2", "o", "next-scale"),
     "ar": ("#D55E00", "s", "next-token"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.errors import UsageError
 from nextscale.storage.files import read_json, write_text
 from nextscale.storage.weights import hash_weights, read_tensors
@@ -149,7 +149,7 @@ def run_recipe(program: list[str], recipe: Path, out: Path, options: Mapping[str
         return
     given = {"config": recipe, "out": out, **options}
     words = [word for key, value in given.items() for word in (dashed(key), str(value))]
-    tell(f"training {out.name}")
+    inform(f"training {out.name}")
     code = run_to_its_end([sys.executable, "-m", *program, *words, "--resume"])
     if code in STOPPED:
         raise KeyboardInterrupt
@@ -234,7 +234,7 @@ def full_training(comparison: Comparison, name: str, seed: int, rate: float) -> 
 
 
 def steps_of(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log that tell of training steps."""
+    """The lines of training steps in a run's log."""
     return [entry for entry in log_of(run) if "images_per_second" in entry]
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from nextscale.console.messages import tell
+from nextscale.console.messages import inform
 from nextscale.data.images import Batch, Source
 from nextscale.data.order import Part
 from nextscale.data.tokens import CHUNK, cache_key, shape
@@ -126,5 +126,5 @@ def encode(tokenizer: Tokenizer, source: Source) -> tuple[Tensor, Tensor]:
         features[chunk] = tokenizer.features(batch.images.to(device)).cpu()
         labels[chunk] = batch.labels
         if done % TOLD == 0:
-            tell(f"encoding features: {done} of {len(chunks)} chunks")
+            inform(f"encoding features: {done} of {len(chunks)} chunks")
     return features, labels
